@@ -1,0 +1,144 @@
+"""Held-out questions put to a model, and what its answers are worth, task by task."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tutelage.errors import RecordError
+from tutelage.evaluation import judge
+from tutelage.evaluation.judge import RuleScore
+from tutelage.evaluation.ratings import Interval, WinRate, mean_interval, wilson, win_rate
+from tutelage.inference.language_model import LanguageModel, Sampling
+from tutelage.records import Conversation
+
+ALL = "all"
+"""The name under which all tasks are marked together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a model said to a held-out prompt."""
+
+    prompt: str
+    """The conversation's id."""
+    task: str
+    response: str
+    stopped: bool
+    """It ended by itself; otherwise it was cut."""
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """A model's answers to one task, or to all."""
+
+    task: str
+    accuracy: Interval
+    """`judge.accuracy`, from 0 to 1, its mean over prompts."""
+    stopped: Interval
+    """The share of answers that ended by themselves."""
+    tokens: float
+    """Mean length of an answer."""
+
+
+def choose(conversations: Iterable[Conversation], per_task: int, seed: int) -> list[Conversation]:
+    """At most so many conversations of each task, drawn by the seed and the ids alone, in the order of task and id.
+
+    Raises:
+        RecordError: one has no answer to compare with, or two have the same id.
+    """
+    tasks: dict[str, list[Conversation]] = {}
+    seen: set[str] = set()
+    for conversation in conversations:
+        if conversation.answer is None:
+            raise RecordError(f"conversation {conversation.id}: no answer: evaluation compares with the last turn")
+        if conversation.id in seen:
+            raise RecordError(f"conversation {conversation.id}: stands twice: give each its own id")
+        seen.add(conversation.id)
+        tasks.setdefault(conversation.task, []).append(conversation)
+    chosen: list[Conversation] = []
+    for task in sorted(tasks):
+        ordered = sorted(tasks[task], key=lambda c: c.id)
+        drawn = random.Random(f"{seed} {task}").sample(ordered, min(per_task, len(ordered)))
+        chosen += sorted(drawn, key=lambda c: c.id)
+    return chosen
+
+
+def answers(model: LanguageModel, conversations: Sequence[Conversation], sampling: Sampling) -> list[Answer]:
+    """The model's answers to the prompts of conversations, in order.
+
+    Raises:
+        SettingsError: a prompt that does not fit the model's context.
+    """
+    replies = model.replies([conversation.prompt for conversation in conversations], sampling)
+    return [
+        Answer(
+            prompt=conversation.id,
+            task=conversation.task,
+            response=reply.text,
+            stopped=reply.finish_reason == "stop",
+            tokens=reply.completion_tokens,
+        )
+        for conversation, reply in zip(conversations, replies, strict=True)
+    ]
+
+
+def mark(given: Sequence[Answer], conversations: Sequence[Conversation], seed: int = 1) -> list[Marks]:
+    """Marks of each task, sorted by its name, with those of `ALL` tasks together at the end.
+
+    In `ALL` every prompt counts the same, so a task counts by its number of prompts.
+
+    Raises:
+        RecordError: no answers, or one to a prompt that is not among the conversations.
+    """
+    asked = _by_id(conversations)
+    tasks = sorted({answer.task for answer in given})
+    groups = [(task, [answer for answer in given if answer.task == task]) for task in tasks]
+    return [_marks(task, group, asked, seed) for task, group in [*groups, (ALL, list(given))]]
+
+
+def scores(given: Sequence[Answer], conversations: Sequence[Conversation]) -> list[RuleScore]:
+    """What the rule finds in each answer.
+
+    Raises:
+        RecordError: an answer to a prompt that is not among the conversations.
+    """
+    asked = _by_id(conversations)
+    return [judge.score(_find(asked, answer), answer.response, answer.stopped) for answer in given]
+
+
+def wins(
+    over: str, prompts: Sequence[str], ours: Sequence[RuleScore], theirs: Sequence[RuleScore], seed: int = 1
+) -> WinRate:
+    """How often the rule prefers our answers to theirs, on the same prompts in the same order.
+
+    Raises:
+        RecordError: no prompts.
+    """
+    points = [(1 + judge.prefer(a, b)) / 2 for a, b in zip(ours, theirs, strict=True)]
+    return win_rate(over, zip(prompts, points, strict=True), seed)
+
+
+def _marks(task: str, given: list[Answer], asked: dict[str, Conversation], seed: int) -> Marks:
+    right: list[tuple[str, float]] = []
+    for answer in given:
+        conversation = _find(asked, answer)
+        right.append((answer.prompt, judge.accuracy(answer.task, answer.response, judge.reference_of(conversation))))
+    return Marks(
+        task=task,
+        accuracy=mean_interval(right, seed, f"accuracy of task {task!r}"),
+        stopped=wilson(sum(answer.stopped for answer in given), len(given)),
+        tokens=sum(answer.tokens for answer in given) / len(given),
+    )
+
+
+def _by_id(conversations: Sequence[Conversation]) -> dict[str, Conversation]:
+    return {conversation.id: conversation for conversation in conversations}
+
+
+def _find(asked: dict[str, Conversation], answer: Answer) -> Conversation:
+    if answer.prompt not in asked:
+        raise RecordError(f"answer to {answer.prompt!r}: no held-out conversation has this id")
+    return asked[answer.prompt]

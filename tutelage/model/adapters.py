@@ -1,0 +1,56 @@
+"""LoRA through peft: a few small matrices are trained, the base weights stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from peft import LoraConfig, TaskType, get_peft_model
+from pydantic import Field
+from torch import nn
+from transformers import PreTrainedModel
+
+from tutelage.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Settings of low-rank adaptation. Source: Hu et al. 2021, arXiv 2106.09685, section 4.1."""
+
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the adapter's matrices; 0 trains the whole weights instead."""
+    lora_alpha: Annotated[float, Field(gt=0)] = 16
+    """The adapter's output is scaled by alpha / rank."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapter's input."""
+    lora_target: str = "all-linear"
+    """Module names with commas between them, or "all-linear"."""
+
+
+def adapt(model: PreTrainedModel, settings: Lora, task: Literal["causal", "score"], seed: int) -> nn.Module:
+    """The model with an adapter on it, ready to train; with rank 0 the model itself.
+
+    Raises:
+        SettingsError: a target that the model does not have.
+    """
+    if settings.lora_rank == 0:
+        return model.requires_grad_(True)
+    target = settings.lora_target
+    names: str | list[str] = target if target == "all-linear" else [name.strip() for name in target.split(",")]
+    import torch
+
+    torch.manual_seed(seed)
+    try:
+        adapted = get_peft_model(
+            model,  # pyright: ignore[reportArgumentType]
+            LoraConfig(
+                r=settings.lora_rank,
+                lora_alpha=settings.lora_alpha,  # pyright: ignore[reportArgumentType]
+                lora_dropout=settings.lora_dropout,
+                target_modules=names,
+                task_type=TaskType.CAUSAL_LM if task == "causal" else TaskType.SEQ_CLS,
+            ),
+        )
+    except ValueError as error:
+        raise SettingsError(f"lora_target: {target!r}: {str(error).splitlines()[0]}") from None
+    return adapted.eval()

@@ -1,0 +1,153 @@
+"""Models on disk: Hugging Face folders and PEFT adapter folders, read and written as transformers and peft do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import PeftModel
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from tutelage.errors import ModelError
+from tutelage.model import attention
+from tutelage.model.chat import Chat, load_tokenizer
+from tutelage.model.device import device
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+def load(path: Path | str, trainable: bool = False) -> tuple[PreTrainedModel, Chat]:
+    """A causal language model and its chat, on the device, in float32 on a CPU and bfloat16 weights kept on a GPU.
+
+    ``path``: a Hugging Face folder, a PEFT adapter folder, a finished run, or a hub id. An adapter is merged into its
+    base, so that what is trained next stands on whole weights.
+
+    Raises:
+        ModelError: no model, no tokenizer or no chat template there, or weights that do not fit their config.
+    """
+    path = Path(path) if Path(path).exists() else path
+    model = _pretrained(AutoModelForCausalLM, path)
+    chat = Chat.load(path)
+    vocabulary = int(model.get_input_embeddings().num_embeddings)  # pyright: ignore
+    if len(chat.tokenizer) > vocabulary:
+        raise ModelError(f"{path}: its tokenizer has {len(chat.tokenizer)} tokens, its embedding only {vocabulary}")
+    attention.check(model)
+    return _placed(model, trainable), chat
+
+
+def load_scorer(path: Path | str, trainable: bool = False) -> tuple[PreTrainedModel, Chat]:
+    """A model with one scalar output for each token: ``*ForSequenceClassification`` with one label.
+
+    From a causal model its head is new, and zero until it is set.
+
+    Raises:
+        ModelError: as `load`.
+    """
+    model = _pretrained(AutoModelForSequenceClassification, path, num_labels=1)
+    chat = Chat.load(path)
+    pad = chat.tokenizer.pad_token_id
+    if pad is None:
+        raise ModelError(f"{path}: its tokenizer has no padding token: a reward model needs one, other than {chat.end}")
+    model.config.pad_token_id = pad
+    return _placed(model, trainable), chat
+
+
+def create(config: transformers.PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """A causal language model with fresh weights, the same for the same seed."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+    attention.check(model)
+    return _placed(model, trainable=True)
+
+
+def save(model: nn.Module, chat: Chat, folder: Path) -> None:
+    """Writes a model, or its adapter, with tokenizer and template: what transformers, peft and vLLM load."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+    readme = folder / "README.md"
+    if readme.exists():
+        readme.unlink()  # peft's template card says nothing
+    save_tokenizer(chat, folder)
+
+
+def save_tokenizer(chat: Chat, folder: Path) -> None:
+    """Writes the tokenizer and its template; byte for byte if they came from a folder."""
+    source = Path(chat.where)
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+    if (source / "tokenizer.json").exists():
+        for name in names:
+            if (source / name).exists():
+                shutil.copyfile(source / name, folder / name)
+    else:
+        chat.tokenizer.save_pretrained(folder)
+
+
+def is_adapter(path: Path | str) -> bool:
+    """Whether the folder holds a PEFT adapter."""
+    return (Path(path) / "adapter_config.json").exists()
+
+
+def base(model: nn.Module) -> PreTrainedModel:
+    """The transformers model under a PEFT wrapper, or the model itself."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model  # pyright: ignore
+
+
+@contextlib.contextmanager
+def reference(model: nn.Module, frozen: nn.Module | None) -> Iterator[nn.Module]:
+    """The reference model: the frozen copy, or, with adapters, the same weights with adapters off."""
+    if frozen is not None:
+        yield frozen
+    else:
+        assert isinstance(model, PeftModel)
+        with model.disable_adapter():
+            yield model
+
+
+def require(path: Path | str) -> None:
+    """Looks at a model folder without loading it.
+
+    Raises:
+        ModelError: it is a folder without a model, tokenizer or chat template.
+    """
+    if Path(path).is_dir():
+        if not (Path(path) / "config.json").exists() and not is_adapter(path):
+            raise ModelError(f"{path}: no model: it has neither config.json nor adapter_config.json")
+        if not load_tokenizer(path).chat_template:
+            raise ModelError(f"{path}: no chat template: add chat_template.jinja")
+
+
+def _pretrained(kind: Any, path: Path | str, **options: Any) -> PreTrainedModel:
+    require(path)
+    if is_adapter(path):
+        settings = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
+        under = settings["base_model_name_or_path"]
+        classifies = settings.get("task_type") == "SEQ_CLS"
+        whole = _pretrained(
+            AutoModelForSequenceClassification if classifies else AutoModelForCausalLM, under, **options
+        )
+        return PeftModel.from_pretrained(whole, str(path)).merge_and_unload()  # pyright: ignore
+    precision = torch.float32 if device().type == "cpu" else torch.bfloat16
+    try:
+        config = AutoConfig.from_pretrained(str(path))
+        model = kind.from_pretrained(
+            str(path), config=config, attn_implementation=attention.NAME, dtype=precision, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from None
+    return model
+
+
+def _placed(model: PreTrainedModel, trainable: bool) -> PreTrainedModel:
+    """On the device, dropout off: it is the trainer of sft and pretrain that turns it on."""
+    model.to(device())  # pyright: ignore[reportArgumentType]
+    model.eval()
+    model.requires_grad_(trainable)
+    return model

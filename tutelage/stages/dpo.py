@@ -1,0 +1,117 @@
+"""comparisons -> policy, without a reward model: direct preference optimization
+
+The reference is the model before the first step; its log-probabilities are computed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from tutelage.errors import RecordError
+from tutelage.instruction import formats
+from tutelage.model import checkpoint, device
+from tutelage.model.adapters import Lora, adapt
+from tutelage.run import Run
+from tutelage.settings import Input
+from tutelage.training import reference, samples
+from tutelage.training.batches import Example, answers, fitting, flat, micro, plan
+from tutelage.training.likelihood import self_check, token_log_probabilities
+from tutelage.training.optimizer import Learning
+from tutelage.training.trainer import Trainer
+
+MAKES = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Learning, Lora):
+    model: Annotated[Path, Input("model")]
+    """The model to start from; a frozen copy of it is the reference."""
+    comparisons: Annotated[Path, Input("comparisons")]
+    """Pairs or rankings: a collect run, or a file in any of the usual shapes."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """Pull towards the reference; larger stays closer. Beta of equation 7."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Share of the pairs that are taken to be labelled the wrong way round."""
+    nll_coefficient: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of imitating the chosen response as well, per token; keeps its likelihood up."""
+    pairs_per_prompt: Annotated[int, Field(gt=0)] = 1
+    """Of a ranking of K, how many pairs are learned: those furthest apart in rank come first."""
+    max_length: Annotated[int, Field(gt=1)] = 1024
+    """Longest prompt and response together, in tokens."""
+    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of pairs that may be left out because they do not fit."""
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    """Pairs of a step."""
+    num_train_epochs: Annotated[float, Field(gt=0)] = 1
+    """How often each pair is learned."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+
+
+def dpo_loss(policy_margin: Tensor, reference_margin: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """(N,) -log sigma(beta (policy_margin - reference_margin)), in nats; smoothed over both labels if asked.
+
+    A margin is log p(chosen) - log p(rejected), (N,), in nats, each a sum over the response's tokens and its end.
+    Source: Rafailov et al. 2023, arXiv 2305.18290, equation 7; smoothing: Mitchell 2023, "conservative DPO".
+    """
+    logits = beta * (policy_margin - reference_margin)
+    return -(1 - label_smoothing) * F.logsigmoid(logits) - label_smoothing * F.logsigmoid(-logits)
+
+
+def execute(recipe: Recipe, run: Run) -> None:
+    """Tunes and saves the policy."""
+    where = device.prepare(recipe.seed)
+    model, chat = checkpoint.load(recipe.model)
+    records = formats.comparisons(recipe.comparisons)
+    found: list[Example | None] = []
+    for record in records:
+        apart = sorted(record.pairs(), key=lambda pair: record.ranks[pair[0]] - record.ranks[pair[1]])
+        for better, worse in apart[: recipe.pairs_per_prompt]:
+            responses = (record.responses[better], record.responses[worse])
+            found.append(answers(record.prompt, responses, chat, recipe.max_length))
+    if not found:
+        raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
+    pairs = fitting(found, recipe.max_dropped, str(recipe.comparisons), recipe.max_length)
+    sizes = [pair.tokens for pair in pairs]
+    steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
+
+    self_check(model, flat(pairs[:2]).to(where))
+    # Before an adapter is added or a weight moves, the model is its own reference.
+    known = reference.response_log_probabilities(run, model, pairs, recipe.max_batch_tokens).to(where)
+    policy = adapt(model, recipe, "causal", recipe.seed)
+    reference.self_check(policy, pairs[0], known[0])
+    run.note(
+        f"{len(pairs)} pairs of {len(records)} comparisons, {len(found) - len(pairs)} too long, {len(steps)} steps"
+    )
+    trainer = Trainer(run, policy, recipe, steps=len(steps))
+    for step in trainer.steps():
+        total = len(steps[step])
+        for rows in micro(steps[step], sizes, recipe.max_batch_tokens):
+            batch = flat([pairs[i] for i in rows]).to(where)
+            tokens = token_log_probabilities(policy, batch)
+            chosen, rejected = batch.per_branch(tokens).view(-1, 2).unbind(1)
+            before = known[rows]
+            losses = dpo_loss(chosen - rejected, before[:, 0] - before[:, 1], recipe.beta, recipe.label_smoothing)
+            loss = losses.sum() / total
+            if recipe.nll_coefficient:
+                lengths = batch.per_branch(torch.ones_like(tokens)).view(-1, 2)[:, 0]
+                loss = loss - recipe.nll_coefficient * (chosen / lengths).sum() / total
+            with torch.no_grad():
+                gain = (chosen - before[:, 0]) - (rejected - before[:, 1])
+            trainer.backward(
+                loss,
+                accuracy=(gain > 0).float().sum() / total,
+                margin=recipe.beta * gain.sum() / total,
+                chosen_logps=chosen.sum() / total,
+                rejected_logps=rejected.sum() / total,
+                tokens=len(batch.ids),
+            )
+        trainer.update()
+    checkpoint.save(policy, chat, run.folder)
+    samples.write(run, recipe.model, [record.prompt for record in records], policy, chat)

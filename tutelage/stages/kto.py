@@ -1,0 +1,132 @@
+"""verdicts -> policy, from good and bad answers alone: Kahneman-Tversky optimization"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tutelage.errors import RecordError
+from tutelage.instruction import formats
+from tutelage.model import checkpoint, device
+from tutelage.model.adapters import Lora, adapt
+from tutelage.records import Verdict
+from tutelage.run import Run
+from tutelage.settings import Input
+from tutelage.training import reference, samples
+from tutelage.training.batches import Example, answers, flat, micro, plan
+from tutelage.training.likelihood import self_check, token_log_probabilities
+from tutelage.training.optimizer import Learning
+from tutelage.training.trainer import Trainer
+
+MAKES = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Learning, Lora):
+    model: Annotated[Path, Input("model")]
+    """The model to start from; a frozen copy of it is the reference."""
+    verdicts: Annotated[Path, Input("comparisons")]
+    """Answers called good or bad: a collect run, or a file in any of the usual shapes."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """Pull towards the reference; larger stays closer."""
+    desirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of good answers. With the other, balance the classes: their weighted counts within 1 to 4/3."""
+    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of bad answers."""
+    max_length: Annotated[int, Field(gt=1)] = 1024
+    """Longest prompt and response together, in tokens."""
+    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of verdicts that may be left out because they do not fit."""
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    """Verdicts of a step; the KL estimate needs at least two."""
+    num_train_epochs: Annotated[float, Field(gt=0)] = 1
+    """How often each verdict is learned."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+
+
+def kto_loss(log_ratios: Tensor, good: Tensor, kl: Tensor, beta: float, weights: tuple[float, float]) -> Tensor:
+    """(N,) the loss of each verdict.
+
+    log_ratios: (N,) log p_policy - log p_reference of the response, in nats. good: (N,) booleans. kl: () the mean log
+    ratio of mismatched responses, cut at 0 and without gradient, in nats. weights: of good and of bad answers.
+    Good: w (1 - sigma(beta (r - kl))); bad: w (1 - sigma(beta (kl - r))).
+    Source: Ethayarajh et al. 2024, arXiv 2402.01306, equation 8 and section 4.1.
+    """
+    gain = beta * (log_ratios - kl.detach())
+    return torch.where(good, weights[0] * (1 - torch.sigmoid(gain)), weights[1] * (1 - torch.sigmoid(-gain)))
+
+
+def execute(recipe: Recipe, run: Run) -> None:
+    """Tunes and saves the policy."""
+    where = device.prepare(recipe.seed)
+    model, chat = checkpoint.load(recipe.model)
+    records = formats.verdicts(recipe.verdicts)
+    kept, examples, mismatched = _examples(recipe, records, chat)
+    good = torch.tensor([record.good for record in kept], device=where)
+    if bool(good.all()) or not bool(good.any()):
+        raise RecordError(f"{recipe.verdicts}: every verdict is {'good' if bool(good.all()) else 'bad'}: it needs both")
+    sizes = [a.tokens + b.tokens for a, b in zip(examples, mismatched, strict=True)]
+    steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
+    steps = [step for step in steps if len(step) >= 2]
+
+    self_check(model, flat(examples[:2]).to(where))
+    known = reference.response_log_probabilities(run, model, examples, recipe.max_batch_tokens)[:, 0].to(where)
+    astray = reference.response_log_probabilities(run, model, mismatched, recipe.max_batch_tokens)[:, 0].to(where)
+    policy = adapt(model, recipe, "causal", recipe.seed)
+    reference.self_check(policy, examples[0], known[:1])
+    run.note(f"{len(kept)} verdicts, {int(good.sum())} good, {len(records) - len(kept)} too long, {len(steps)} steps")
+    weights = (recipe.desirable_weight, recipe.undesirable_weight)
+    trainer = Trainer(run, policy, recipe, steps=len(steps))
+    for step in trainer.steps():
+        total = len(steps[step])
+        rows = micro(steps[step], sizes, recipe.max_batch_tokens)
+        with torch.no_grad():
+            drift = [_sums(policy, [mismatched[i] for i in row], where) - astray[row] for row in rows]
+        kl = torch.cat(drift).mean().clamp(min=0)
+        for row in rows:
+            batch = flat([examples[i] for i in row]).to(where)
+            ratios = batch.per_branch(token_log_probabilities(policy, batch)) - known[row]
+            trainer.backward(
+                kto_loss(ratios, good[row], kl, recipe.beta, weights).sum() / total,
+                reward_desirable=recipe.beta * ratios[good[row]].sum() / max(1, int(good[steps[step]].sum())),
+                reward_undesirable=recipe.beta * ratios[~good[row]].sum() / max(1, int((~good[steps[step]]).sum())),
+                tokens=len(batch.ids),
+            )
+        trainer.update(kl=kl)
+    checkpoint.save(policy, chat, run.folder)
+    samples.write(run, recipe.model, [record.prompt for record in kept], policy, chat)
+
+
+def _examples(
+    recipe: Recipe, records: list[Verdict], chat: checkpoint.Chat
+) -> tuple[list[Verdict], list[Example], list[Example]]:
+    """The verdicts that fit, and each prompt with the response of another prompt, for the KL estimate."""
+    own = [answers(record.prompt, [record.response], chat, recipe.max_length) for record in records]
+    kept = [(record, example) for record, example in zip(records, own, strict=True) if example is not None]
+    if not kept or len(records) - len(kept) > recipe.max_dropped * len(records):
+        raise RecordError(
+            f"{recipe.verdicts}: {len(records) - len(kept)} of {len(records)} verdicts are longer than max_length "
+            f"{recipe.max_length} tokens: raise it, or max_dropped"
+        )
+    order = list(range(len(kept)))
+    random.Random(recipe.seed).shuffle(order)
+    mismatched: list[Example] = [example for _, example in kept]
+    for place, this in enumerate(order):
+        # The next in a shuffled ring that answers another prompt.
+        others = (order[(place + step) % len(order)] for step in range(1, len(order)))
+        other = next((i for i in others if kept[i][0].prompt != kept[this][0].prompt), None)
+        if other is None:
+            raise RecordError(f"{recipe.verdicts}: all verdicts share one prompt: the KL estimate needs two")
+        mismatched[this] = Example(kept[this][1].prompt, kept[other][1].branches)
+    return [record for record, _ in kept], [example for _, example in kept], mismatched
+
+
+def _sums(policy: torch.nn.Module, examples: list[Example], where: torch.device) -> Tensor:
+    batch = flat(examples).to(where)
+    return batch.per_branch(token_log_probabilities(policy, batch))

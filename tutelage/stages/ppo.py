@@ -1,0 +1,378 @@
+"""prompts + reward -> policy, by proximal policy optimization
+
+Each iteration draws answers from the policy, rewards each at its last token, takes from every token's reward a share of
+its divergence from the reference, and makes a few clipped updates of the policy and of a value network of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from tutelage.errors import RecordError, SelfCheckError, SettingsError
+from tutelage.inference.engine import Engine, Rollout
+from tutelage.inference.language_model import Sampling
+from tutelage.instruction import formats
+from tutelage.model import checkpoint, device
+from tutelage.model.adapters import Lora, adapt
+from tutelage.model.chat import Chat
+from tutelage.records import Message
+from tutelage.run import Run
+from tutelage.settings import Input
+from tutelage.training import samples
+from tutelage.training.batches import Batch, Branch, Example, flat, micro, plan
+from tutelage.training.likelihood import likelihoods, scalar_outputs, scores, self_check, token_log_probabilities
+from tutelage.training.optimizer import Learning
+from tutelage.training.trainer import Trainer
+
+MAKES = "model"
+
+Reward = Callable[[Sequence[Sequence[Message]], Sequence[str]], Sequence[float]]
+"""A reward in Python: prompts and responses in, one number each out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Learning, Lora):
+    model: Annotated[Path, Input("model")]
+    """The model to start from; a frozen copy of it is the reference."""
+    prompts: Annotated[Path, Input("conversations")]
+    """What the policy is asked: conversations or prompts in any of the usual shapes; answers in them are ignored."""
+    reward: Annotated[Path, Input("reward")] | None = None
+    """A reward model: a reward run, or any *ForSequenceClassification folder with one label."""
+    reward_function: str = ""
+    """Instead of a reward model: "file.py:name" of a function of (prompts, responses) that gives one number each."""
+    iterations: Annotated[int, Field(gt=0)] = 30
+    """Rounds of drawing answers and learning from them."""
+    batch_size: Annotated[int, Field(gt=0)] = 128
+    """Answers of an iteration."""
+    samples_per_prompt: Annotated[int, Field(gt=0)] = 1
+    """Answers to each prompt among them."""
+    mini_batch_size: Annotated[int, Field(gt=0)] = 32
+    """Answers of an update."""
+    ppo_epochs: Annotated[int, Field(gt=0)] = 2
+    """How often an iteration's answers are learned from."""
+    init_kl_coef: Annotated[float, Field(ge=0)] = 0.05
+    """Cost of a nat of divergence from the reference; the beginning one, if it is adaptive."""
+    target_kl: Annotated[float, Field(gt=0)] | None = None
+    """If given, the cost adapts so that an answer diverges by so many nats, summed over its tokens."""
+    kl_horizon: Annotated[int, Field(gt=0)] = 10000
+    """Answers over which the adaptive cost moves."""
+    cliprange: Annotated[float, Field(gt=0)] = 0.2
+    """How far a token's probability ratio may move before it stops to count."""
+    cliprange_value: Annotated[float, Field(gt=0)] = 0.2
+    """How far a value may move in an iteration before it stops to count."""
+    vf_coef: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the value loss."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Discount of a token's reward for each token before it."""
+    lam: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Lambda of generalized advantage estimation."""
+    missing_eos_penalty: Annotated[float, Field(ge=0)] = 1.0
+    """Taken from the reward of an answer that did not end by itself."""
+    max_new_tokens: Annotated[int, Field(gt=0)] = 64
+    """Longest answer, in tokens."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of the answers; policy and reference are compared at the same one."""
+    max_length: Annotated[int, Field(gt=1)] = 1024
+    """Longest prompt and answer together; longer prompts are left out and counted."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    lr_scheduler_type: Any = "linear"
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+
+
+def generalized_advantages(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """(N, T) advantages and (N, T) returns, both 0 outside the mask.
+
+    rewards, values: (N, T). mask: (N, T), ones up to each answer's end. The value after the last token is 0.
+    Source: Schulman et al. 2016, arXiv 1506.02438, equation 16.
+    """
+    advantages = torch.zeros_like(rewards)
+    following = torch.zeros(len(rewards), dtype=rewards.dtype, device=rewards.device)
+    running = torch.zeros_like(following)
+    for step in reversed(range(rewards.shape[1])):
+        inside = mask[:, step]
+        delta = rewards[:, step] + gamma * following - values[:, step]
+        running = (delta + gamma * lam * running) * inside
+        advantages[:, step] = running
+        following = values[:, step] * inside
+    return advantages, (advantages + values) * mask
+
+
+def whiten(values: Tensor) -> Tensor:
+    """(N,) values with mean 0 and variance 1 (divided by N, not N - 1)."""
+    return (values - values.mean()) * torch.rsqrt(values.var(correction=0) + 1e-8)
+
+
+def policy_loss(ratio: Tensor, advantages: Tensor, cliprange: float) -> Tensor:
+    """(N,) the clipped loss of each token; ratio and advantages are (N,).
+
+    Source: Schulman et al. 2017, arXiv 1707.06347, equation 7.
+    """
+    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - cliprange, 1 + cliprange))
+
+
+def value_loss(values: Tensor, old: Tensor, returns: Tensor, cliprange: float) -> Tensor:
+    """(N,) half the squared error of each value, or of the value clipped around the old one, whichever is larger.
+
+    Source: the reference code of Schulman et al. 2017; Ziegler et al. 2019, arXiv 1909.08593.
+    """
+    clipped = old + (values - old).clamp(-cliprange, cliprange)
+    return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
+
+
+def adapted_kl_coef(coefficient: float, kl: float, target: float, count: int, horizon: int) -> float:
+    """The KL coefficient after ``count`` answers that diverged by ``kl`` nats each.
+
+    Source: Ziegler et al. 2019, arXiv 1909.08593, section 2.2.
+    """
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return coefficient * (1 + error * count / horizon)
+
+
+@dataclass(slots=True)
+class Experience:
+    """An iteration's answers, ready to learn from. N answers, T tokens of the longest."""
+
+    examples: list[Example]
+    old: Tensor
+    """(N, T) log-probabilities when drawn."""
+    values: Tensor
+    returns: Tensor
+    advantages: Tensor
+    mask: Tensor
+
+
+def execute(recipe: Recipe, run: Run) -> None:
+    """Trains and saves the policy."""
+    where = device.prepare(recipe.seed)
+    model, chat = checkpoint.load(recipe.model)
+    prompts, messages = _prompts(recipe, chat, run)
+    reward = _reward(recipe, chat)
+    frozen = copy.deepcopy(model) if recipe.lora_rank == 0 else None
+    policy = adapt(model, recipe, "causal", recipe.seed)
+    value = _value_network(recipe)
+    both = nn.ModuleDict({"policy": policy, "value": value})
+    per_iteration = max(1, recipe.batch_size // recipe.samples_per_prompt)
+    passes = -(-recipe.iterations * per_iteration // len(prompts))
+    order = [i for step in plan([1] * len(prompts), 1, passes, recipe.seed) for i in step]
+    self_check(policy, flat([_example(prompts[0], chat.answer("ready"))]).to(where))
+    engine = Engine(policy, chat, run.path.name, slots=min(128, recipe.batch_size))
+    memory: dict[str, Any] = {"kl_coef": recipe.init_kl_coef}
+    trainer = Trainer(run, both, recipe, steps=recipe.iterations, memory=memory)
+    for step in trainer.steps():
+        chosen = order[step * per_iteration : (step + 1) * per_iteration]
+        sampling = Sampling(
+            temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed * 1_000_003 + step
+        )
+        rollouts = engine.generate([prompts[i] for i in chosen], sampling, recipe.samples_per_prompt)
+        asked = [chosen[rollout.prompt] for rollout in rollouts]
+        texts = [engine.text(rollout, sampling) for rollout in rollouts]
+        given = reward([prompts[i] for i in asked], [messages[i] for i in asked], rollouts, texts)
+        kept = [place for place, one in enumerate(given) if one == one and abs(one) != float("inf")]
+        if len(kept) < 2:
+            raise RecordError(f"reward: {len(given) - len(kept)} of {len(given)} scores are not finite numbers")
+        with checkpoint.reference(policy, frozen) as reference:
+            answers = [rollouts[i] for i in kept]
+            examples = [_example(prompts[asked[i]], rollouts[i].ids) for i in kept]
+            scored = [given[i] for i in kept]
+            experience = _experience(recipe, examples, answers, scored, reference, value, trainer)
+        _learn(recipe, experience, policy, value, trainer, step)
+        trainer.log(
+            dropped=len(given) - len(kept),
+            response_length=sum(len(r.ids) for r in answers) / len(answers),
+            eos_rate=sum(r.stopped for r in answers) / len(answers),
+            unique=len(set(texts)) / len(texts),
+        )
+    checkpoint.save(policy, chat, run.folder)
+    samples.write(run, recipe.model, messages, policy, chat)
+
+
+def _example(prompt: list[int], ids: list[int]) -> Example:
+    return Example(prompt, [Branch(ids, [True] * len(ids))])
+
+
+def _experience(
+    recipe: Recipe, examples: list[Example], rollouts: list[Rollout], given: list[float], reference: nn.Module,
+    value: nn.Module, trainer: Trainer,
+) -> Experience:  # fmt: skip
+    """Token rewards, values and advantages of an iteration's answers."""
+    where, kl_coef = trainer.device, float(trainer.memory["kl_coef"])
+    longest = max(len(rollout.ids) for rollout in rollouts)
+    old, behind, values, mask = (torch.zeros(len(examples), longest, device=where) for _ in range(4))
+    with torch.no_grad():
+        for rows in micro(range(len(examples)), [e.tokens for e in examples], recipe.max_batch_tokens):
+            batch = flat([examples[i] for i in rows]).to(where)
+            theirs = token_log_probabilities(reference, batch, recipe.temperature)
+            worth = scalar_outputs(value, batch, batch.sources)
+            spans = [len(rollouts[i].ids) for i in rows]
+            for i, one, two in zip(rows, theirs.split(spans), worth.split(spans), strict=True):
+                behind[i, : len(one)], values[i, : len(two)], mask[i, : len(one)] = one, two, 1.0
+    for i, rollout in enumerate(rollouts):
+        old[i, : len(rollout.ids)] = torch.tensor(rollout.log_probabilities, device=where)
+    divergence = (old - behind) * mask
+    scored = torch.tensor(given, device=where)
+    scored = scored - recipe.missing_eos_penalty * torch.tensor([not r.stopped for r in rollouts], device=where)
+    rewards = -kl_coef * divergence
+    ends = mask.sum(1).long() - 1
+    rewards[torch.arange(len(rewards)), ends] += scored
+    advantages, returns = generalized_advantages(rewards, values, mask, recipe.gamma, recipe.lam)
+    inside = mask.bool()
+    if float(scored.std()) < 1e-6 and kl_coef == 0:
+        advantages = torch.zeros_like(advantages)  # nothing to tell answers apart by
+    else:
+        advantages[inside] = whiten(advantages[inside])
+    spread = returns[inside].var(correction=0)
+    kl = float(divergence.sum(1).mean())
+    trainer.add(
+        score=scored.mean(), score_std=scored.std(), kl=kl, kl_coef=kl_coef, tokens=sum(e.tokens for e in examples),
+        explained_variance=1 - (returns[inside] - values[inside]).var(correction=0) / (spread + 1e-8),
+    )  # fmt: skip
+    if recipe.target_kl is not None:
+        trainer.memory["kl_coef"] = adapted_kl_coef(kl_coef, kl, recipe.target_kl, len(examples), recipe.kl_horizon)
+    return Experience(examples, old, values, returns, advantages, mask)
+
+
+def _learn(
+    recipe: Recipe, experience: Experience, policy: nn.Module, value: nn.Module, trainer: Trainer, step: int
+) -> None:
+    """`ppo_epochs` passes over the answers, in minibatches of a fresh order each."""
+    count = len(experience.examples)
+    size = min(recipe.mini_batch_size, count)
+    updates = recipe.ppo_epochs * len(plan([1] * count, size, 1, 0, by_count=True))
+    sizes = [example.tokens for example in experience.examples]
+    first = True
+    for minibatch in plan([1] * count, size, recipe.ppo_epochs, recipe.seed * 1_000_003 + step, by_count=True):
+        tokens = float(experience.mask[minibatch].sum())
+        for rows in micro(minibatch, sizes, recipe.max_batch_tokens):
+            batch = flat([experience.examples[i] for i in rows]).to(trainer.device)
+            loss, numbers, drift = _losses(recipe, experience, rows, batch, policy, value)
+            if first:
+                _check_ratio(drift)
+                trainer.add(ratio_error=drift)
+                first = False
+            for name in numbers:
+                numbers[name] = numbers[name] / tokens / updates
+            (loss / tokens).backward()
+            trainer.add(loss=loss / tokens / updates, **numbers)
+        trainer.add(gradient_norm=trainer.apply() / updates)
+
+
+def _losses(
+    recipe: Recipe, experience: Experience, rows: list[int], batch: Batch, policy: nn.Module, value: nn.Module
+) -> tuple[Tensor, dict[str, Tensor], float]:
+    """The loss of some answers, summed over their tokens; sums for the diagnostics; and how far ratios are from 1."""
+    inside = experience.mask[rows].bool()
+    old, advantages = experience.old[rows][inside], experience.advantages[rows][inside]
+    now = likelihoods(policy, batch, recipe.temperature)
+    logged = now.chosen - old
+    ratio = logged.exp()
+    actor = policy_loss(ratio, advantages, recipe.cliprange).sum()
+    worth = scalar_outputs(value, batch, batch.sources)
+    before, returns = experience.values[rows][inside], experience.returns[rows][inside]
+    critic = value_loss(worth, before, returns, recipe.cliprange_value).sum()
+    with torch.no_grad():
+        numbers = {
+            "policy_loss": actor,
+            "value_loss": critic,
+            "entropy": now.entropy.sum(),
+            "clip_fraction": ((ratio - 1).abs() > recipe.cliprange).float().sum(),
+            "approx_kl": (ratio - 1 - logged).sum(),
+        }
+    return actor + recipe.vf_coef * critic, numbers, float(logged.detach().abs().max())
+
+
+def _check_ratio(drift: float) -> None:
+    """The first look at fresh answers must give the log-probabilities that were recorded when they were drawn.
+
+    Raises:
+        SelfCheckError: generation and training disagree.
+    """
+    limit = 1e-2 if device.device().type == "cpu" else 0.5
+    if not drift < limit:
+        raise SelfCheckError(
+            f"self-check: log-probabilities recorded at generation differ by up to {drift:.3g} nats from training's "
+            "before the first update: dropout is on, or a temperature differs"
+        )
+
+
+def _prompts(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[list[int]], list[tuple[Message, ...]]]:
+    """The prompts that leave room for an answer, as ids and as messages."""
+    found = [record.prompt for record in formats.prompts(recipe.prompts)]
+    encoded = [(chat.prompt(messages), messages) for messages in found]
+    kept = [(ids, messages) for ids, messages in encoded if len(ids) + recipe.max_new_tokens <= recipe.max_length]
+    if not kept:
+        raise RecordError(
+            f"{recipe.prompts}: no prompt of {len(found)} leaves room for {recipe.max_new_tokens} tokens in max_length "
+            f"{recipe.max_length}: raise it"
+        )
+    run.note(f"{len(kept)} prompts, {len(found) - len(kept)} too long")
+    return [ids for ids, _ in kept], [messages for _, messages in kept]
+
+
+Score = Callable[[list[list[int]], list[Sequence[Message]], list[Rollout], list[str]], list[float]]
+
+
+def _reward(recipe: Recipe, chat: Chat) -> Score:
+    """Rewards by a model or a function.
+
+    Raises:
+        SettingsError: neither or both are given, or the function is not there.
+    """
+    if (recipe.reward is None) == (not recipe.reward_function):
+        raise SettingsError("ppo: give either reward, a reward model, or reward_function")
+    if recipe.reward is None:
+        function = _function(recipe.reward_function)
+        return lambda _prompts, messages, _rollouts, texts: [float(one) for one in function(messages, texts)]
+    scorer, other = checkpoint.load_scorer(recipe.reward)
+    if other.tokenizer.get_vocab() != chat.tokenizer.get_vocab():
+        raise SettingsError(
+            f"reward: {recipe.reward} has another tokenizer than {recipe.model}: train it from the same"
+        )
+    mean = float(getattr(scorer.config, "reward_mean", 0.0))
+    deviation = float(getattr(scorer.config, "reward_std", 1.0)) or 1.0
+
+    @torch.no_grad()
+    def by_model(
+        prompts: list[list[int]], _messages: list[Sequence[Message]], rollouts: list[Rollout], _texts: list[str]
+    ) -> list[float]:
+        assert chat.end is not None
+        # A reward model has only seen answers that end, so one that was cut is scored with its end put on.
+        whole = [r.ids if r.stopped else [*r.ids, chat.end] for r in rollouts]
+        examples = [_example(prompt, ids) for prompt, ids in zip(prompts, whole, strict=True)]
+        found: list[float] = []
+        for rows in micro(range(len(examples)), [e.tokens for e in examples], recipe.max_batch_tokens):
+            found += scores(scorer, flat([examples[i] for i in rows]).to(scorer.device)).tolist()  # pyright: ignore
+        return [(one - mean) / deviation for one in found]
+
+    return by_model
+
+
+def _function(place: str) -> Reward:
+    file, _, name = place.rpartition(":")
+    if not file or not Path(file).is_file():
+        raise SettingsError(f"reward_function: {place!r}: no such file: write file.py:name")
+    spec = importlib.util.spec_from_file_location("tutelage_reward_function", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, name, None)):
+        raise SettingsError(f"reward_function: {place!r}: {file} has no function {name!r}")
+    return cast(Reward, getattr(module, name))
+
+
+def _value_network(recipe: Recipe) -> nn.Module:
+    """The body of the reward model, or else of the policy, with a head that begins at 0."""
+    value, _ = checkpoint.load_scorer(recipe.reward or recipe.model, trainable=True)
+    nn.init.zeros_(value.score.weight)  # pyright: ignore
+    return value

@@ -1,0 +1,151 @@
+"""documents -> base model, by predicting the next token
+
+The model is a transformers decoder with fresh weights. Documents are cut into pieces of `max_length` tokens and laid in
+flat rows; pieces never see each other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from transformers import AutoConfig
+
+from tutelage.errors import SettingsError
+from tutelage.model import checkpoint, device
+from tutelage.model.chat import Chat
+from tutelage.records import Document, read
+from tutelage.run import Run
+from tutelage.settings import Input
+from tutelage.training.batches import Example, documents, flat, micro, plan
+from tutelage.training.likelihood import bits_per_byte_of, document_end, self_check, token_log_probabilities
+from tutelage.training.optimizer import Learning
+from tutelage.training.trainer import Trainer
+
+MAKES = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Learning):
+    documents: Annotated[Path, Input("documents")]
+    """What to read: a prepare run, or Documents in JSONL or Parquet."""
+    tokenizer: Annotated[Path, Input("tokenizer")]
+    """A tokenizer run, or any folder with a tokenizer and a chat template."""
+    architecture: str = "qwen3"
+    """Which decoder: any model type of transformers, such as qwen3, llama, mistral, gemma2, gpt2."""
+    hidden_size: Annotated[int, Field(gt=0)] = 256
+    """Width of the hidden states."""
+    num_hidden_layers: Annotated[int, Field(gt=0)] = 4
+    """Number of blocks."""
+    num_attention_heads: Annotated[int, Field(gt=0)] = 4
+    """Heads in each block."""
+    intermediate_size: Annotated[int, Field(ge=0)] = 0
+    """Width inside the feed-forward layers; 0 for three times the hidden size."""
+    config: dict[str, Any] | None = None
+    """More keys for the architecture's config, by its own names."""
+    max_length: Annotated[int, Field(gt=1)] = 512
+    """Tokens of a piece; the model's context is four times that at most."""
+    batch_tokens: Annotated[int, Field(gt=0)] = 8192
+    """Tokens of a step."""
+    max_tokens: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many tokens; 0 reads every document once, or `num_train_epochs` times."""
+    num_train_epochs: Annotated[float, Field(gt=0)] = 1
+    """How often each document is read, where `max_tokens` does not stop before."""
+    eval_documents: Annotated[int, Field(ge=0)] = 100
+    """Held-out documents whose bits per byte are measured at the end."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+
+
+def execute(recipe: Recipe, run: Run) -> None:
+    """Pretrains and saves the base model."""
+    where = device.prepare(recipe.seed)
+    chat = Chat.load(recipe.tokenizer)
+    pieces, held_out = _pieces(recipe, chat, run)
+    sizes = [piece.tokens for piece in pieces]
+    steps = plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed)
+    if recipe.max_tokens:
+        steps = steps[: max(1, math.ceil(recipe.max_tokens / recipe.batch_tokens))]
+
+    model = checkpoint.create(_config(recipe, chat), recipe.seed)
+    self_check(model, flat(pieces[:2]).to(where))
+    run.note(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {sum(sizes) / 1e6:.2f} M tokens in "
+        f"{len(pieces)} pieces, {len(steps)} steps, {device.describe()}"
+    )
+    model.train()
+    trainer = Trainer(run, model, recipe, steps=len(steps))
+    for step in trainer.steps():
+        supervised = sum(pieces[i].supervised for i in steps[step])
+        for rows in micro(steps[step], sizes, recipe.max_batch_tokens):
+            batch = flat([pieces[i] for i in rows]).to(where)
+            loss = -token_log_probabilities(model, batch).sum() / supervised
+            trainer.backward(loss, tokens=len(batch.ids))
+        trainer.update()
+
+    model.eval()
+    if held_out:
+        bits = bits_per_byte_of(model, chat, held_out, recipe.max_length)
+        run.measure(len(steps), split="held_out", bits_per_byte=bits)
+        run.note(f"held-out bits per byte {bits:.3f}")
+    model.generation_config.eos_token_id = sorted({*chat.stops, document_end(chat)})  # pyright: ignore
+    model.generation_config.pad_token_id = chat.tokenizer.pad_token_id  # pyright: ignore
+    checkpoint.save(model, chat, run.folder)
+
+
+def _pieces(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[Example], list[str]]:
+    """Training pieces, and the held-out texts to measure on. With `max_tokens`, only what is needed is encoded."""
+    training: list[str] = []
+    held_out: list[str] = []
+    for document in read(recipe.documents, Document):
+        (training if document.split == "train" else held_out).append(document.text)
+    order = random.Random(recipe.seed)
+    order.shuffle(training)
+    order.shuffle(held_out)
+    end = document_end(chat)
+    pieces: list[Example] = []
+    tokens = 0
+    for text in run.progress(training, "encoding"):
+        added = documents([chat.text(text)], end, recipe.max_length)
+        pieces += added
+        tokens += sum(piece.tokens for piece in added)
+        if recipe.max_tokens and tokens >= recipe.max_tokens:
+            break
+    if not pieces:
+        raise SettingsError(f"{recipe.documents}: no document of the train split is long enough to learn from")
+    return pieces, held_out[: recipe.eval_documents]
+
+
+def _config(recipe: Recipe, chat: Chat) -> Any:
+    vocabulary = len(chat.tokenizer)
+    shape = {
+        "vocab_size": vocabulary,
+        "hidden_size": recipe.hidden_size,
+        "num_hidden_layers": recipe.num_hidden_layers,
+        "num_attention_heads": recipe.num_attention_heads,
+        "num_key_value_heads": recipe.num_attention_heads,
+        "head_dim": recipe.hidden_size // recipe.num_attention_heads,
+        "intermediate_size": recipe.intermediate_size or 3 * recipe.hidden_size,
+        "max_position_embeddings": 4 * recipe.max_length,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": chat.end,
+        "pad_token_id": chat.tokenizer.pad_token_id,
+        "use_cache": True,
+        **(recipe.config or {}),
+    }
+    try:
+        config = AutoConfig.for_model(recipe.architecture, **shape)
+    except (ValueError, TypeError) as error:
+        first = str(error).splitlines()[0][:200]
+        raise SettingsError(f"architecture: {recipe.architecture!r} of {json.dumps(shape)[:80]}...: {first}") from None
+    if recipe.hidden_size % recipe.num_attention_heads:
+        raise SettingsError(
+            f"hidden_size {recipe.hidden_size} is not a multiple of num_attention_heads {recipe.num_attention_heads}"
+        )
+    return config

@@ -1,0 +1,166 @@
+"""comparisons -> reward model, by Bradley-Terry or Plackett-Luce
+
+The reward is a linear head on the hidden state of a response's last token, which is the one that ends its turn: the
+same in training, in evaluation and in PPO. All responses of a prompt are in one step, as branches that share it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from tutelage.errors import RecordError, SelfCheckError
+from tutelage.instruction import formats
+from tutelage.model import checkpoint, device
+from tutelage.model.adapters import Lora, adapt
+from tutelage.records import Comparison
+from tutelage.run import Run
+from tutelage.settings import Input
+from tutelage.training.batches import Example, answers, flat, micro, plan
+from tutelage.training.likelihood import scores
+from tutelage.training.optimizer import Learning
+from tutelage.training.trainer import Trainer
+
+MAKES = "reward"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Learning, Lora):
+    model: Annotated[Path, Input("model")]
+    """The chat model whose body the reward model takes."""
+    comparisons: Annotated[Path, Input("comparisons")]
+    """Whom people, a model or a rule preferred: a collect run, or a file in any of the usual shapes."""
+    loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
+    """Over all pairs of a ranking, or over the ranking as a whole."""
+    center_rewards_coefficient: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the mean squared reward, which keeps rewards near 0."""
+    max_length: Annotated[int, Field(gt=1)] = 1024
+    """Longest prompt and response together, in tokens."""
+    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of comparisons that may be left out because they do not fit."""
+    batch_size: Annotated[int, Field(gt=0)] = 16
+    """Prompts of a step, each with all its responses."""
+    num_train_epochs: Annotated[float, Field(gt=0)] = 1
+    """How often each comparison is learned; more than once overfits soon."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+
+
+def bradley_terry_loss(better: Tensor, worse: Tensor, margin: float = 0.0) -> Tensor:
+    """(N,) -log sigma(r_better - r_worse - margin), in nats, of (N,) rewards.
+
+    Source: Ouyang et al. 2022, arXiv 2203.02155, equation 1; the margin is that of Touvron et al. 2023, arXiv
+    2307.09288, equation 2.
+    """
+    return -F.logsigmoid(better - worse - margin)
+
+
+def plackett_luce_loss(rewards: Tensor) -> Tensor:
+    """() the negative log-likelihood, in nats, of a ranking; rewards (K,) from best to worst, no ties.
+
+    -sum over k < K of r_k - log sum over j >= k of exp r_j. With K = 2 it is the Bradley-Terry loss.
+    Source: Plackett 1975; Ouyang et al. 2022 use the pairwise form instead.
+    """
+    remaining = torch.logcumsumexp(rewards.flip(0), 0).flip(0)
+    return (remaining - rewards)[:-1].sum()
+
+
+def ranking_loss(rewards: Tensor, ranks: tuple[int, ...], loss: str) -> tuple[Tensor, int, int]:
+    """The loss of one prompt's (K,) rewards under its ranks; with the pairs in the right order, and the pairs.
+
+    Pairs of a prompt are averaged, as in Ouyang et al. 2022; tied pairs say nothing. Plackett-Luce takes ties away by
+    averaging over the pairs instead, where there are any.
+    """
+    places = range(len(ranks))
+    pairs = [(a, b) for a, b in itertools.product(places, places) if ranks[a] < ranks[b]]
+    better, worse = rewards[[a for a, _ in pairs]], rewards[[b for _, b in pairs]]
+    right = int((better > worse).sum())
+    if loss == "plackett_luce" and len(set(ranks)) == len(ranks):
+        return plackett_luce_loss(rewards[sorted(places, key=lambda place: ranks[place])]), right, len(pairs)
+    return bradley_terry_loss(better, worse).mean(), right, len(pairs)
+
+
+def execute(recipe: Recipe, run: Run) -> None:
+    """Trains, normalises and saves the reward model."""
+    where = device.prepare(recipe.seed)
+    body, chat = checkpoint.load_scorer(recipe.model)
+    torch.manual_seed(recipe.seed)
+    width = int(body.config.get_text_config().hidden_size)
+    body.score.weight.data.normal_(0, (width + 1) ** -0.5)  # pyright: ignore  Stiennon et al. 2020
+    scorer = adapt(body, recipe, "score", recipe.seed)
+
+    records, examples = _examples(recipe, formats.comparisons(recipe.comparisons), chat, run)
+    sizes = [example.tokens for example in examples]
+    steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
+    _self_check(scorer, examples[0], where)
+    trainer = Trainer(run, scorer, recipe, steps=len(steps))
+    for step in trainer.steps():
+        pairs = right = 0
+        total = len(steps[step])
+        for rows in micro(steps[step], sizes, recipe.max_batch_tokens):
+            batch = flat([examples[i] for i in rows]).to(where)
+            rewards = scores(scorer, batch)
+            losses: list[Tensor] = []
+            for place, i in enumerate(rows):
+                loss, hits, count = ranking_loss(rewards[batch.example == place], records[i].ranks, recipe.loss)
+                losses.append(loss)
+                right, pairs = right + hits, pairs + count
+            centred = recipe.center_rewards_coefficient * (rewards**2).sum() / batch.branches * len(rows)
+            trainer.backward((torch.stack(losses).sum() + centred) / total, tokens=len(batch.ids))
+        trainer.update(accuracy=right / pairs)
+
+    _normalise(scorer, examples, where)
+    checkpoint.save(scorer, chat, run.folder)
+
+
+def _examples(
+    recipe: Recipe, found: list[Comparison], chat: checkpoint.Chat, run: Run
+) -> tuple[list[Comparison], list[Example]]:
+    """The comparisons that say something and fit."""
+    telling = [record for record in found if record.pairs()]
+    if not telling:
+        raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
+    made = [answers(record.prompt, record.responses, chat, recipe.max_length) for record in telling]
+    kept = [(record, example) for record, example in zip(telling, made, strict=True) if example is not None]
+    if len(telling) - len(kept) > recipe.max_dropped * len(telling) or not kept:
+        raise RecordError(
+            f"{recipe.comparisons}: {len(telling) - len(kept)} of {len(telling)} comparisons are longer than "
+            f"max_length {recipe.max_length} tokens: raise it, or max_dropped"
+        )
+    run.note(
+        f"{len(kept)} comparisons with {sum(len(record.pairs()) for record, _ in kept)} pairs; "
+        f"{len(found) - len(telling)} all ties, {len(telling) - len(kept)} too long"
+    )
+    return [record for record, _ in kept], [example for _, example in kept]
+
+
+def _self_check(scorer: torch.nn.Module, example: Example, where: torch.device) -> None:
+    """A response's reward is the same in its tree and alone.
+
+    Raises:
+        SelfCheckError: it is not.
+    """
+    with torch.no_grad():
+        together = scores(scorer, flat([example]).to(where))
+        alone = [scores(scorer, flat([Example(example.prompt, [branch])]).to(where)) for branch in example.branches]
+    difference = float((together - torch.cat(alone)).abs().max())
+    if not difference < (1e-3 if together.dtype == torch.float32 and where.type == "cpu" else 0.1):
+        raise SelfCheckError(f"self-check: rewards of branches differ by {difference:.3g} from rewards computed alone")
+
+
+def _normalise(scorer: torch.nn.Module, examples: list[Example], where: torch.device) -> None:
+    """Mean 0 and deviation 1 over the responses it was trained on, kept in the config as reward_mean and reward_std."""
+    given: list[Tensor] = []
+    with torch.no_grad():
+        for start in range(0, min(len(examples), 512), 8):
+            given.append(scores(scorer, flat(examples[start : start + 8]).to(where)))
+    every = torch.cat(given).double()
+    config = checkpoint.base(scorer).config
+    config.reward_mean = float(every.mean())  # pyright: ignore[reportAttributeAccessIssue]
+    config.reward_std = float(every.std())  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,214 @@
+"""Batches without padding: examples become one flat row of tokens, prompts are laid once.
+
+An `Example` is a prompt and its branches; a plain sequence is a prompt of no tokens and one branch. `flat` lays
+examples in a row and says which hidden state predicts which trained token. `plan` says which examples make each step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tutelage.errors import RecordError
+from tutelage.model.attention import Layout, Tree
+from tutelage.model.chat import Chat
+from tutelage.records import Conversation, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Token ids, and for each whether it is trained."""
+
+    ids: list[int]
+    trained: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and the branches that share it."""
+
+    prompt: list[int]
+    branches: list[Branch]
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, the prompt counted once."""
+        return len(self.prompt) + sum(len(branch.ids) for branch in self.branches)
+
+    @property
+    def supervised(self) -> int:
+        """Trained tokens."""
+        return sum(sum(branch.trained) for branch in self.branches)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A flat row. T tokens, S trained tokens, B branches in all."""
+
+    ids: Tensor
+    """(T,)"""
+    positions: Tensor
+    """(T,) from 0 in each tree."""
+    layout: Layout
+    sources: Tensor
+    """(S,) the places in the row whose hidden states predict."""
+    targets: Tensor
+    """(S,) the ids predicted."""
+    branch: Tensor
+    """(S,) the branch that each trained token belongs to."""
+    ends: Tensor
+    """(B,) the place of each branch's last token."""
+    example: Tensor
+    """(B,) the example that each branch belongs to."""
+
+    @property
+    def branches(self) -> int:
+        """B."""
+        return len(self.ends)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same, on a device."""
+        moved = [getattr(self, name).to(device) for name in ("ids", "positions")]
+        rest = [getattr(self, name).to(device) for name in ("sources", "targets", "branch", "ends", "example")]
+        return Batch(*moved, self.layout, *rest)
+
+    def per_branch(self, values: Tensor) -> Tensor:
+        """(B,) sums of (S,) values."""
+        return torch.zeros(self.branches, dtype=values.dtype, device=values.device).index_add(0, self.branch, values)
+
+
+def flat(examples: Sequence[Example]) -> Batch:
+    """One row of the examples, in order."""
+    ids: list[int] = []
+    positions: list[int] = []
+    trees: list[Tree] = []
+    sources: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
+    ends: list[int] = []
+    example_of: list[int] = []
+    for number, example in enumerate(examples):
+        start, prompt = len(ids), len(example.prompt)
+        trees.append(Tree(start, prompt, tuple(len(branch.ids) for branch in example.branches)))
+        ids += example.prompt
+        positions += range(prompt)
+        for branch in example.branches:
+            begin = len(ids)
+            for place, (token, trained) in enumerate(zip(branch.ids, branch.trained, strict=True)):
+                if trained:
+                    # The first token of a branch is predicted by the prompt's last hidden state.
+                    sources.append(begin + place - 1 if place else start + prompt - 1)
+                    targets.append(token)
+                    owners.append(len(ends))
+            ids += branch.ids
+            positions += range(prompt, prompt + len(branch.ids))
+            ends.append(len(ids) - 1)
+            example_of.append(number)
+    assert not sources or min(sources) >= 0, "a first token without a prompt cannot be predicted"
+    columns = (ids, positions, sources, targets, owners, ends, example_of)
+    row, place, source, target, owner, end, of = (torch.tensor(column, dtype=torch.long) for column in columns)
+    return Batch(row, place, Layout(tuple(trees)), source, target, owner, end, of)
+
+
+def plan(sizes: Sequence[int], budget: int, epochs: float, seed: int, by_count: bool = False) -> list[list[int]]:
+    """Which examples make each step, over all epochs.
+
+    Each epoch is a fresh shuffle. A step takes examples until ``budget`` is reached: tokens by ``sizes``, or their
+    number if ``by_count``. What is left at an epoch's end makes a last, smaller step. Depends on the seed alone.
+    """
+    steps: list[list[int]] = []
+    whole, part = int(epochs), epochs - int(epochs)
+    for epoch in range(whole + (part > 0)):
+        order = list(range(len(sizes)))
+        random.Random(f"{seed}:{epoch}").shuffle(order)
+        if epoch == whole:
+            order = order[: max(1, round(part * len(order)))]
+        step: list[int] = []
+        used = 0
+        for index in order:
+            cost = 1 if by_count else sizes[index]
+            if step and used + cost > budget:
+                steps.append(step)
+                step, used = [], 0
+            step.append(index)
+            used += cost
+        steps.append(step)
+    return steps
+
+
+def micro(step: Sequence[int], sizes: Sequence[int], limit: int, least: int = 1) -> list[list[int]]:
+    """A step cut into rows of at most ``limit`` tokens, each of at least ``least`` examples where there are so many."""
+    rows: list[list[int]] = [[]]
+    used = 0
+    for index in step:
+        if rows[-1] and used + sizes[index] > limit and len(rows[-1]) >= least:
+            rows.append([])
+            used = 0
+        rows[-1].append(index)
+        used += sizes[index]
+    if len(rows) > 1 and len(rows[-1]) < least:
+        rows[-2] += rows.pop()
+    return rows
+
+
+def documents(texts: Iterable[list[int]], end: int | None, length: int) -> list[Example]:
+    """Texts for next-token prediction, cut into pieces of at most ``length`` tokens; each ends with ``end``, if given.
+
+    Pieces overlap by one token, so that every token but a text's first is predicted exactly once.
+    """
+    examples: list[Example] = []
+    for ids in texts:
+        whole = ids if end is None else [*ids, end]
+        for start in range(0, max(1, len(whole) - 1), length - 1):
+            piece = whole[start : start + length]
+            if len(piece) > 1:
+                examples.append(Example([], [Branch(piece, [False] + [True] * (len(piece) - 1))]))
+    return examples
+
+
+def conversation(record: Conversation, chat: Chat, length: int, where: str) -> Example | None:
+    """A conversation to imitate. Older turns are dropped, in pairs, until it fits; None if it never does.
+
+    Raises:
+        RecordError: it has no answer.
+    """
+    if not any(message.role == "assistant" for message in record.messages):
+        raise RecordError(f"{where}: conversation {record.id}: no answer to learn from: add an assistant turn")
+    messages = list(record.messages)
+    while True:
+        encoded = chat.encode(messages)
+        if len(encoded.ids) <= length and any(encoded.trained):
+            return Example([], [Branch(encoded.ids, encoded.trained)])
+        first = 1 if messages[0].role == "system" else 0
+        if len(messages) - first <= 2:
+            return None
+        del messages[first : first + 2]
+
+
+def answers(prompt: Sequence[Message], responses: Sequence[str], chat: Chat, length: int) -> Example | None:
+    """A prompt with its responses as branches, each with its end; None if it does not fit in ``length`` tokens."""
+    ids = chat.prompt(prompt)
+    branches = [chat.answer(response) for response in responses]
+    if len(ids) + max(len(branch) for branch in branches) > length:
+        return None
+    return Example(ids, [Branch(branch, [True] * len(branch)) for branch in branches])
+
+
+def fitting(found: Sequence[Example | None], limit: float, where: str, length: int) -> list[Example]:
+    """The examples that fit; refuses data of which more than ``limit`` does not.
+
+    Raises:
+        RecordError: too many, or all, do not fit.
+    """
+    kept = [example for example in found if example is not None]
+    dropped = len(found) - len(kept)
+    if not kept or dropped > limit * len(found):
+        raise RecordError(
+            f"{where}: {dropped} of {len(found)} examples are longer than max_length {length} tokens: "
+            "raise max_length, shorten them, or raise max_dropped"
+        )
+    return kept
