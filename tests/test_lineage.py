@@ -138,6 +138,11 @@ def test_a_record_leads_to_its_documents_and_readers(runs: Path) -> None:
     (place,) = found["stands_in"]
     assert {Path(r["path"]).name for r in place["seen_by"]} == {"sft", "vote"}
     assert "What does toy.d3 say?" in drawn(found)
+    row = {"model": "sft", "prompt": found["id"], "response": "d3, of course"}
+    (runs / "small/vote/answers.jsonl").write_text(json.dumps(row) + "\n")
+    found = trace(found["id"], runs)
+    assert [(a["model"], a["response"]) for a in found["answers"]] == [("sft", "d3, of course")]
+    assert "d3, of course" in drawn(found)
     vote = trace(records.identify("vote"), runs)
     assert (vote["kind"], vote["documents"]) == ("comparison", [])
     assert "response, rank 2 bad" in drawn(vote)

@@ -63,6 +63,12 @@ def test_tokens_are_coloured_as_they_are_trained(tmp_path: Path, tokenizer: Path
     assert f"{len(encoded.ids)} tokens, {sum(encoded.trained)} trained" in [str(part) for part in parts]
 
 
+def test_without_colours_what_is_trained_stands_in_brackets(tmp_path: Path, tokenizer: Path) -> None:
+    parts = [str(part) for part in show(conversations(tmp_path / "c.jsonl"), str(tokenizer), brackets=True)]
+    (text,) = [part for part in parts if "<|user|>" in part]
+    assert text.replace("·", "").endswith("<|assistant|>⟦好<|end|>⟧<|user|>?<|end|><|assistant|>⟦b<|end|>⟧")
+
+
 def test_the_tokenizer_of_the_same_course_is_found(tmp_path: Path, tokenizer: Path) -> None:
     folder = tokenizer.parent / "instruct"
     folder.mkdir(exist_ok=True)

@@ -172,9 +172,12 @@ def _show(given: list[str]) -> None:
     parser.add_argument("--model", help="whose tokenizer and template to use; default: the course's tokenizer")
     parser.add_argument("--limit", type=int, default=3, help="how many; default: 3")
     options = parser.parse_args(given)
+    from rich.console import Console
+
     from tutelage.show import show
 
-    for part in show(options.data, options.model, options.limit):
+    colours = Console().color_system is not None and not os.environ.get("NO_COLOR")
+    for part in show(options.data, options.model, options.limit, brackets=not colours):
         _show_rich(part)
 
 

@@ -54,7 +54,11 @@ def _record(found: dict[str, Any]) -> Group:
     documents = Tree("[bold]made from[/bold]" if found["documents"] else "[dim]it names no document[/dim]")
     for document in found["documents"]:
         documents.add(_one_document(document))
-    return Group(head, documents, *(_readers(place["file"], place["seen_by"]) for place in found["stands_in"]))
+    answers = Tree(f"[bold]answers to it in evaluations: {len(found['answers'])}[/bold]")
+    for answer in found["answers"]:
+        answers.add(f"[cyan]{escape(answer['model'])}[/cyan] {escape(answer['response'])}")
+    readers = (_readers(place["file"], place["seen_by"]) for place in found["stands_in"])
+    return Group(head, documents, *readers, *([answers] if found["answers"] else []))
 
 
 def _document(found: dict[str, Any]) -> Group:

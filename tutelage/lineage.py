@@ -136,6 +136,13 @@ def _of_record(found: list[dict[str, Any]], archive: Archive) -> dict[str, Any]:
     holders = [h for item in found for h in _holders(archive.ancestry(item["run"].path), archive)]
     known = _describe(set(value.get("documents", ())), holders)
     traced["documents"] = [known.get(i, {"id": i, "state": "not here"}) for i in value.get("documents", ())]
+    traced["answers"] = [
+        {"model": row["model"], "response": row["response"], "file": str(run.path / "answers.jsonl")}
+        for run in archive.runs
+        if (run.path / "answers.jsonl").exists()
+        for _, row in json_lines(run.path / "answers.jsonl")
+        if row.get("prompt") == found[0]["id"]
+    ]
     return traced
 
 

@@ -23,15 +23,17 @@ READ = "default"
 MARK = "reverse dim"
 TRAINED_MARK = "reverse bold green"
 NAMES = ("conversations.jsonl", "comparisons.jsonl", "verdicts.jsonl")
+OPEN, CLOSE = "⟦", "⟧"
 BROKEN = "�"
 """What a token shows that is only part of a character."""
 
 
-def show(data: Path, model: str | None = None, limit: int = 3) -> Iterator[Text | str]:
+def show(data: Path, model: str | None = None, limit: int = 3, brackets: bool = False) -> Iterator[Text | str]:
     """The first records of a file or a run, for `rich`.
 
     data: conversations, comparisons or verdicts in JSONL, documents, or a run that holds some. model: whose tokenizer
     and template; by default the ones of the course that the data are of, and where that has none, only text is shown.
+    brackets: puts what is trained in brackets too, where there are no colours.
 
     Raises:
         RecordError: there are no records, or a line is wrong.
@@ -46,15 +48,17 @@ def show(data: Path, model: str | None = None, limit: int = 3) -> Iterator[Text 
     found = _first(file, limit, dropped)
     yield f"[dim]{escape(str(file))}{f', tokens of {escape(str(where))}' if where else ''}[/dim]"
     if chat:
-        yield Text.assemble(("trained", TRAINED), " ", ("only read", READ), " ", ("mark of the template", MARK), " ",
+        legend = Text.assemble(("trained", TRAINED), " ", ("only read", READ), " ", ("mark of the template", MARK), " ",
                             ("trained mark", TRAINED_MARK), " ", "· between tokens")  # fmt: skip
+        yield _bracketed(legend) if brackets else legend
     else:
         yield "[yellow]no tokenizer beside it: give --model RUN to see tokens[/yellow]"
     for reason, count in dropped.most_common():
         yield f"[yellow]{count} rows: {escape(reason)}[/yellow]"
     for record in found:
         yield ""
-        yield from _record(record, chat)
+        for part in _record(record, chat):
+            yield _bracketed(part) if brackets and isinstance(part, Text) else part
 
 
 def _first(file: Path, limit: int, dropped: Counter[str]) -> list[Any]:
@@ -151,6 +155,23 @@ def _pieces(chat: Chat, ids: Sequence[int], trained: Sequence[bool] | None) -> T
         text.append("".join(_visible(chat, ids[begin:end])), style=style)
         text.append("·", style="dim")
     return text
+
+
+def _bracketed(text: Text) -> Text:
+    """The same without colours: each trained stretch in brackets of its own."""
+    learned = [False] * len(text.plain)
+    for span in text.spans:
+        if str(span.style) in (TRAINED, TRAINED_MARK):
+            learned[span.start : span.end] = [True] * (span.end - span.start)
+    shown = ""
+    inside = False
+    for place, character in enumerate(text.plain):
+        between = character == "·" and any(s.start == place and str(s.style) == "dim" for s in text.spans)
+        if not between and learned[place] != inside:
+            shown += CLOSE if inside else OPEN
+            inside = learned[place]
+        shown += character
+    return Text(shown + (CLOSE if inside else ""))
 
 
 def _visible(chat: Chat, ids: Sequence[int]) -> str:

@@ -372,6 +372,19 @@ def test_feedback_that_means_nothing_is_refused(house: House):
     assert not house.answers.with_name("feedback.jsonl").exists()
 
 
+def test_an_answer_that_was_just_stopped_can_be_judged(slow: House):
+    slow.parrot.sleep = 1.0
+    body = {"messages": [{"role": "user", "content": "a b c d e f"}], "stream": True}
+    with (
+        httpx.Client(timeout=20) as client,
+        client.stream("POST", f"{slow.url}/v1/chat/completions", json=body) as response,
+    ):
+        event = next(line for line in response.iter_lines() if line.startswith("data: {"))
+    judged = {"completion_id": json.loads(event[6:])["id"], "kind": "thumb", "value": "down"}
+    assert slow.post("/v1/feedback", judged).status_code == 200
+    assert next(completions.read_answers(slow.answers)).response in ("a", "a b")
+
+
 def test_a_reward_marks_an_answer(house: House):
     body = {"messages": [{"role": "user", "content": "a"}], "response": "four"}
     assert house.post("/v1/score", body).json() == {"object": "score", "model": "parrot", "score": 5.0}

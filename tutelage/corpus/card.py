@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from tutelage.corpus.python_docs import Package
 from tutelage.corpus.tables import SHOWN, Refusal
 from tutelage.records import Document
@@ -47,6 +45,8 @@ def card(
 
 def page(card: dict[str, Any]) -> str:
     """The card as one HTML page that needs nothing else."""
+    import jinja2
+
     folder = Path(__file__).parent / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True,

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from tutelage.records import Document
 
 ROWS = 50_000
@@ -18,12 +15,8 @@ ROWS = 50_000
 SHOWN = 200
 """Characters of a refused text that are kept."""
 
-_DOCUMENT = pa.schema(
-    [(name, pa.string()) for name in ("id", "text", "source", "licence", "language", "split", "metadata")]
-)
-_REFUSAL = pa.schema(
-    [(name, pa.string()) for name in ("id", "source", "licence", "name", "rule", "reason", "text", "duplicate_of")]
-)
+_DOCUMENT = ("id", "text", "source", "licence", "language", "split", "metadata")
+_REFUSAL = ("id", "source", "licence", "name", "rule", "reason", "text", "duplicate_of")
 
 
 class Refusal(NamedTuple):
@@ -73,7 +66,11 @@ def write_refusals(folder: Path, refusals: Sequence[Refusal]) -> None:
     _write(folder, rows, _REFUSAL)
 
 
-def _write(folder: Path, rows: Sequence[dict[str, str]], schema: pa.Schema) -> None:
+def _write(folder: Path, rows: Sequence[dict[str, str]], columns: Sequence[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.string()) for name in columns])
     folder.mkdir(parents=True, exist_ok=True)
     # A table without rows is written too: whoever reads the folder finds its columns.
     for number, start in enumerate(range(0, max(1, len(rows)), ROWS)):

@@ -34,6 +34,10 @@ LESSONS = {
 }
 
 TITLES = {
+    "vocab_size": ("Vocabulary", "tokens"),
+    "bytes_per_token_en": ("Bytes per token, English", ""),
+    "bytes_per_token_zh": ("Bytes per token, Chinese", ""),
+    "agreement": ("Judges agree", "share of pairs judged twice"),
     "loss": ("Loss", ""),
     "bits_per_byte": ("Bits per byte", "of the text, lower is better"),
     "accuracy": ("Accuracy", ""),
@@ -73,7 +77,9 @@ BY_STAGE = {
 
 MAIN = {
     "prepare": ("documents", "bytes", "refused"),
+    "tokenizer": ("vocab_size", "bytes_per_token_en", "bytes_per_token_zh"),
     "instruct": ("conversations", "held_out"),
+    "collect": ("comparisons", "verdicts", "agreement"),
     "pretrain": ("loss", "bits_per_byte"),
     "sft": ("loss", "accuracy"),
     "reward": ("loss", "accuracy", "margin"),
@@ -85,7 +91,7 @@ MAIN = {
 
 HOOD = ("learning_rate", "gradient_norm", "tokens_per_second")
 
-SHARES = {"accuracy", "stopped", "eos_rate", "clip_fraction"}
+SHARES = {"agreement", "accuracy", "stopped", "eos_rate", "clip_fraction"}
 
 HABITS = (
     ("bits_per_byte", "bits per byte of held-out text", ""), ("tokens", "tokens", ""), ("sentences", "sentences", ""),

@@ -147,6 +147,8 @@ def _facts(folder: Path, series: Mapping[str, Series]) -> dict[str, str]:
     for key, name in (("num_hidden_layers", "blocks"), ("hidden_size", "width"), ("vocab_size", "vocabulary")):
         if config.get(key):
             facts[name] = f"{config[key]:,}"
+    if "vocab_size" in series:
+        facts["vocabulary"] = f"{series['vocab_size'][-1][1]:,.0f}"
     if "tokens" in series:
         facts["tokens seen"] = pages.count(sum(value for _, value in series["tokens"]))
     corpus = findings.read_json(folder / "card.json")

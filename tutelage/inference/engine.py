@@ -8,7 +8,7 @@ Each sequence draws its own random numbers, from the seed and its place: the sam
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,27 +61,20 @@ class Engine:
         """
         torch.set_num_threads(threads())
         model, chat = checkpoint.load(path)
-        return cls(model, chat, Path(path).name)
+        return cls(model, chat, Path(path).resolve().name)
 
     def replies(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[Reply]:
         """One answer to each prompt, in order."""
         encoded = [self.chat.prompt(prompt) for prompt in prompts]
         rollouts = self.generate(encoded, sampling)
-        return [
-            Reply(
-                text=self.text(rollout, sampling),
-                finish_reason="stop" if rollout.stopped else "length",
-                prompt_tokens=len(prompt),
-                completion_tokens=len(rollout.ids),
-            )
-            for prompt, rollout in zip(encoded, rollouts, strict=True)
-        ]
+        return [self._reply(rollout, ids, sampling) for rollout, ids in zip(rollouts, encoded, strict=True)]
 
-    def reply(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str]:
-        """One answer, streamed as pieces of text."""
+    def reply(self, prompt: Sequence[Message], sampling: Sampling) -> Generator[str, None, Reply]:
+        """One answer, streamed as pieces of text; returns it whole."""
         rollout = Rollout(0)
         given = 0
-        for _ in self._steps([self.chat.prompt(prompt)], sampling, [rollout]):
+        encoded = self.chat.prompt(prompt)
+        for _ in self._steps([encoded], sampling, [rollout]):
             text = self.text(rollout, sampling)
             # A character may need more tokens than have come; a stop text may have begun.
             held = max((len(stop) - 1 for stop in sampling.stop), default=0) if not rollout.stopped else 0
@@ -90,9 +83,10 @@ class Engine:
             if len(ready) > given:
                 yield ready[given:]
                 given = len(ready)
-        rest = self.text(rollout, sampling)[given:]
-        if rest:
-            yield rest
+        whole = self._reply(rollout, encoded, sampling)
+        if len(whole.text) > given:
+            yield whole.text[given:]
+        return whole
 
     def loglikelihood(self, prompt: Sequence[Message], continuation: str) -> float:
         """The log-probability of the continuation as the answer to the prompt, in nats; its end not included."""
@@ -124,6 +118,14 @@ class Engine:
         for stop in sampling.stop:
             text = text.split(stop)[0]
         return text
+
+    def _reply(self, rollout: Rollout, prompt: list[int], sampling: Sampling) -> Reply:
+        return Reply(
+            text=self.text(rollout, sampling),
+            finish_reason="stop" if rollout.stopped else "length",
+            prompt_tokens=len(prompt),
+            completion_tokens=len(rollout.ids),
+        )
 
     @property
     def _device(self) -> torch.device:

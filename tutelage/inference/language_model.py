@@ -5,7 +5,7 @@ Conversations and text in, text and nats out. No torch here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
@@ -27,7 +27,8 @@ class Sampling:
     max_new_tokens: Annotated[int, Field(gt=0)] = 256
     """Tokens of the answer, at most."""
     seed: int = 0
-    """The same seed gives the same answers, whatever else is in the batch."""
+    """The same seed gives the same answers. The n-th prompt of a batch draws the n-th numbers of the seed: the first is
+    answered as if it were alone, and equal prompts are answered differently."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; they are not part of it."""
 
@@ -56,8 +57,8 @@ class LanguageModel(Protocol):
         """
         ...
 
-    def reply(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str]:
-        """One answer, streamed as pieces of text."""
+    def reply(self, prompt: Sequence[Message], sampling: Sampling) -> Generator[str, None, Reply]:
+        """One answer, streamed as pieces of text; returns it whole."""
         ...
 
     def loglikelihood(self, prompt: Sequence[Message], continuation: str) -> float:

@@ -18,10 +18,11 @@ from tutelage.errors import RecordError
 from tutelage.instruction import formats
 from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Lora, adapt
+from tutelage.records import Comparison, Message
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Example, answers, fitting, flat, micro, plan
+from tutelage.training.batches import Lengths, answers, fitting, flat, micro, plan
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -30,7 +31,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora):
+class Recipe(Learning, Lora, Lengths):
     model: Annotated[Path, Input("model")]
     """The model to start from; a frozen copy of it is the reference."""
     comparisons: Annotated[Path, Input("comparisons")]
@@ -43,10 +44,6 @@ class Recipe(Learning, Lora):
     """Weight of imitating the chosen response as well, per token; keeps its likelihood up."""
     pairs_per_prompt: Annotated[int, Field(gt=0)] = 1
     """Of a ranking of K, how many pairs are learned: those furthest apart in rank come first."""
-    max_length: Annotated[int, Field(gt=1)] = 1024
-    """Longest prompt and response together, in tokens."""
-    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of pairs that may be left out because they do not fit."""
     batch_size: Annotated[int, Field(gt=0)] = 32
     """Pairs of a step."""
     num_train_epochs: Annotated[float, Field(gt=0)] = 1
@@ -64,20 +61,21 @@ def dpo_loss(policy_margin: Tensor, reference_margin: Tensor, beta: float, label
     return -(1 - label_smoothing) * F.logsigmoid(logits) - label_smoothing * F.logsigmoid(-logits)
 
 
+def pairs_of(record: Comparison, limit: int) -> list[tuple[tuple[Message, ...], tuple[str, str]]]:
+    """A ranking's prompt with (chosen, rejected), for the pairs furthest apart in rank, ``limit`` at most."""
+    apart = sorted(record.pairs(), key=lambda pair: record.ranks[pair[0]] - record.ranks[pair[1]])
+    return [(record.prompt, (record.responses[a], record.responses[b])) for a, b in apart[:limit]]
+
+
 def execute(recipe: Recipe, run: Run) -> None:
     """Tunes and saves the policy."""
     where = device.prepare(recipe.seed)
     model, chat = checkpoint.load(recipe.model)
     records = formats.comparisons(recipe.comparisons)
-    found: list[Example | None] = []
-    for record in records:
-        apart = sorted(record.pairs(), key=lambda pair: record.ranks[pair[0]] - record.ranks[pair[1]])
-        for better, worse in apart[: recipe.pairs_per_prompt]:
-            responses = (record.responses[better], record.responses[worse])
-            found.append(answers(record.prompt, responses, chat, recipe.max_length))
+    found = [pair for record in records for pair in pairs_of(record, recipe.pairs_per_prompt)]
     if not found:
         raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
-    pairs = fitting(found, recipe.max_dropped, str(recipe.comparisons), recipe.max_length)
+    _, pairs = fitting(found, lambda pair: answers(*pair, chat, recipe.max_length), recipe, recipe.comparisons, run)
     sizes = [pair.tokens for pair in pairs]
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
 

@@ -148,7 +148,6 @@ def _examine(
     gc.collect()
     marks = tasks.mark(answers, asked, recipe.seed)
     bits = bits_per_byte(path, texts) if texts else None
-    gc.collect()
     whole = marks[-1]
     run.note(
         f"{path.name}: accuracy {whole.accuracy.mean:.3f} [{whole.accuracy.low:.3f}, {whole.accuracy.high:.3f}], "

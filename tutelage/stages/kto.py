@@ -19,7 +19,7 @@ from tutelage.records import Verdict
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Example, answers, flat, micro, plan
+from tutelage.training.batches import Example, Lengths, answers, fitting, flat, micro, plan
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -28,7 +28,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora):
+class Recipe(Learning, Lora, Lengths):
     model: Annotated[Path, Input("model")]
     """The model to start from; a frozen copy of it is the reference."""
     verdicts: Annotated[Path, Input("comparisons")]
@@ -39,10 +39,6 @@ class Recipe(Learning, Lora):
     """Weight of good answers. With the other, balance the classes: their weighted counts within 1 to 4/3."""
     undesirable_weight: Annotated[float, Field(gt=0)] = 1.0
     """Weight of bad answers."""
-    max_length: Annotated[int, Field(gt=1)] = 1024
-    """Longest prompt and response together, in tokens."""
-    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of verdicts that may be left out because they do not fit."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Verdicts of a step; the KL estimate needs at least two."""
     num_train_epochs: Annotated[float, Field(gt=0)] = 1
@@ -67,7 +63,11 @@ def execute(recipe: Recipe, run: Run) -> None:
     where = device.prepare(recipe.seed)
     model, chat = checkpoint.load(recipe.model)
     records = formats.verdicts(recipe.verdicts)
-    kept, examples, mismatched = _examples(recipe, records, chat)
+    kept, examples = fitting(
+        records, lambda record: answers(record.prompt, [record.response], chat, recipe.max_length), recipe,
+        recipe.verdicts, run,
+    )  # fmt: skip
+    mismatched = _mismatched(recipe, kept, examples)
     good = torch.tensor([record.good for record in kept], device=where)
     if bool(good.all()) or not bool(good.any()):
         raise RecordError(f"{recipe.verdicts}: every verdict is {'good' if bool(good.all()) else 'bad'}: it needs both")
@@ -80,7 +80,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     astray = reference.response_log_probabilities(run, model, mismatched, recipe.max_batch_tokens)[:, 0].to(where)
     policy = adapt(model, recipe, "causal", recipe.seed)
     reference.self_check(policy, examples[0], known[:1])
-    run.note(f"{len(kept)} verdicts, {int(good.sum())} good, {len(records) - len(kept)} too long, {len(steps)} steps")
+    run.note(f"{int(good.sum())} of {len(kept)} are good")
     weights = (recipe.desirable_weight, recipe.undesirable_weight)
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
@@ -103,28 +103,18 @@ def execute(recipe: Recipe, run: Run) -> None:
     samples.write(run, recipe.model, [record.prompt for record in kept], policy, chat)
 
 
-def _examples(
-    recipe: Recipe, records: list[Verdict], chat: checkpoint.Chat
-) -> tuple[list[Verdict], list[Example], list[Example]]:
-    """The verdicts that fit, and each prompt with the response of another prompt, for the KL estimate."""
-    own = [answers(record.prompt, [record.response], chat, recipe.max_length) for record in records]
-    kept = [(record, example) for record, example in zip(records, own, strict=True) if example is not None]
-    if not kept or len(records) - len(kept) > recipe.max_dropped * len(records):
-        raise RecordError(
-            f"{recipe.verdicts}: {len(records) - len(kept)} of {len(records)} verdicts are longer than max_length "
-            f"{recipe.max_length} tokens: raise it, or max_dropped"
-        )
+def _mismatched(recipe: Recipe, kept: list[Verdict], examples: list[Example]) -> list[Example]:
+    """Each prompt with the response of another prompt, for the KL estimate: the next in a shuffled ring."""
     order = list(range(len(kept)))
     random.Random(recipe.seed).shuffle(order)
-    mismatched: list[Example] = [example for _, example in kept]
+    mismatched = list(examples)
     for place, this in enumerate(order):
-        # The next in a shuffled ring that answers another prompt.
         others = (order[(place + step) % len(order)] for step in range(1, len(order)))
-        other = next((i for i in others if kept[i][0].prompt != kept[this][0].prompt), None)
+        other = next((i for i in others if kept[i].prompt != kept[this].prompt), None)
         if other is None:
             raise RecordError(f"{recipe.verdicts}: all verdicts share one prompt: the KL estimate needs two")
-        mismatched[this] = Example(kept[this][1].prompt, kept[other][1].branches)
-    return [record for record, _ in kept], [example for _, example in kept], mismatched
+        mismatched[this] = Example(examples[this].prompt, examples[other].branches)
+    return mismatched
 
 
 def _sums(policy: torch.nn.Module, examples: list[Example], where: torch.device) -> Tensor:

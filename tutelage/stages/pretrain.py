@@ -1,7 +1,7 @@
 """documents -> base model, by predicting the next token
 
-The model is a transformers decoder with fresh weights. Documents are cut into pieces of `max_length` tokens and laid in
-flat rows; pieces never see each other.
+The model is a transformers decoder with fresh weights. Documents are laid one after the other, those of one
+module together, and cut into pieces of `max_length` tokens; pieces never see each other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from transformers import AutoConfig
@@ -22,7 +22,7 @@ from tutelage.model.chat import Chat
 from tutelage.records import Document, read
 from tutelage.run import Run
 from tutelage.settings import Input
-from tutelage.training.batches import Example, documents, flat, micro, plan
+from tutelage.training.batches import Branch, Example, concatenated, documents, flat, micro, plan
 from tutelage.training.likelihood import bits_per_byte_of, document_end, self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -50,6 +50,11 @@ class Recipe(Learning):
     """More keys for the architecture's config, by its own names."""
     max_length: Annotated[int, Field(gt=1)] = 512
     """Tokens of a piece; the model's context is four times that at most."""
+    packing: Literal["concatenate", "none"] = "concatenate"
+    """concatenate: documents of one module or file follow each other in a piece and see each other; none: a piece is
+    of one document."""
+    repeat_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the pieces whose first half is read twice, which teaches a small model to copy from its context."""
     batch_tokens: Annotated[int, Field(gt=0)] = 8192
     """Tokens of a step."""
     max_tokens: Annotated[int, Field(ge=0)] = 0
@@ -100,25 +105,43 @@ def execute(recipe: Recipe, run: Run) -> None:
 
 def _pieces(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[Example], list[str]]:
     """Training pieces, and the held-out texts to measure on. With `max_tokens`, only what is needed is encoded."""
-    training: list[str] = []
+    modules: dict[str, list[str]] = {}
     held_out: list[str] = []
     for document in read(recipe.documents, Document):
-        (training if document.split == "train" else held_out).append(document.text)
-    order = random.Random(recipe.seed)
-    order.shuffle(training)
-    order.shuffle(held_out)
+        if document.split == "train":
+            modules.setdefault(document.metadata.get("module", document.id), []).append(document.text)
+        else:
+            held_out.append(document.text)
+    rng = random.Random(recipe.seed)
+    neighbours = list(modules.values())
+    rng.shuffle(neighbours)
+    rng.shuffle(held_out)
     end = document_end(chat)
+    wanted = recipe.max_tokens or None
     pieces: list[Example] = []
+    rest: list[int] = []
     tokens = 0
-    for text in run.progress(training, "encoding"):
-        added = documents([chat.text(text)], end, recipe.max_length)
-        pieces += added
+    for texts in run.progress(neighbours, "encoding"):
+        encoded = [chat.text(text) for text in texts]
+        if recipe.packing == "none":
+            added = documents(encoded, end, recipe.max_length)
+        else:
+            added, rest = concatenated([rest, *encoded], end, recipe.max_length)
+        pieces += [_repeated(piece) if rng.random() < recipe.repeat_share else piece for piece in added]
         tokens += sum(piece.tokens for piece in added)
-        if recipe.max_tokens and tokens >= recipe.max_tokens:
+        if wanted is not None and tokens >= wanted:
             break
+    else:
+        pieces += documents([rest], None, recipe.max_length) if len(rest) > 1 else []
     if not pieces:
         raise SettingsError(f"{recipe.documents}: no document of the train split is long enough to learn from")
     return pieces, held_out[: recipe.eval_documents]
+
+
+def _repeated(piece: Example) -> Example:
+    """The first half of a piece, twice: the second time it can be copied."""
+    half = piece.branches[0].ids[: len(piece.branches[0].ids) // 2]
+    return Example([], [Branch(half * 2, [False] + [True] * (2 * len(half) - 1))]) if len(half) > 1 else piece
 
 
 def _config(recipe: Recipe, chat: Chat) -> Any:

@@ -20,10 +20,9 @@ from tutelage.errors import RecordError, SelfCheckError
 from tutelage.instruction import formats
 from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Lora, adapt
-from tutelage.records import Comparison
 from tutelage.run import Run
 from tutelage.settings import Input
-from tutelage.training.batches import Example, answers, flat, micro, plan
+from tutelage.training.batches import Example, Lengths, answers, fitting, flat, micro, plan
 from tutelage.training.likelihood import scores
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -32,7 +31,7 @@ MAKES = "reward"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora):
+class Recipe(Learning, Lora, Lengths):
     model: Annotated[Path, Input("model")]
     """The chat model whose body the reward model takes."""
     comparisons: Annotated[Path, Input("comparisons")]
@@ -41,10 +40,6 @@ class Recipe(Learning, Lora):
     """Over all pairs of a ranking, or over the ranking as a whole."""
     center_rewards_coefficient: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the mean squared reward, which keeps rewards near 0."""
-    max_length: Annotated[int, Field(gt=1)] = 1024
-    """Longest prompt and response together, in tokens."""
-    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of comparisons that may be left out because they do not fit."""
     batch_size: Annotated[int, Field(gt=0)] = 16
     """Prompts of a step, each with all its responses."""
     num_train_epochs: Annotated[float, Field(gt=0)] = 1
@@ -95,7 +90,15 @@ def execute(recipe: Recipe, run: Run) -> None:
     body.score.weight.data.normal_(0, (width + 1) ** -0.5)  # pyright: ignore  Stiennon et al. 2020
     scorer = adapt(body, recipe, "score", recipe.seed)
 
-    records, examples = _examples(recipe, formats.comparisons(recipe.comparisons), chat, run)
+    found = formats.comparisons(recipe.comparisons)
+    telling = [record for record in found if record.pairs()]
+    if not telling:
+        raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
+    run.note(f"{sum(len(record.pairs()) for record in telling)} pairs; {len(found) - len(telling)} were all ties")
+    records, examples = fitting(
+        telling, lambda record: answers(record.prompt, record.responses, chat, recipe.max_length), recipe,
+        recipe.comparisons, run,
+    )  # fmt: skip
     sizes = [example.tokens for example in examples]
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
     _self_check(scorer, examples[0], where)
@@ -117,27 +120,6 @@ def execute(recipe: Recipe, run: Run) -> None:
 
     _normalise(scorer, examples, where)
     checkpoint.save(scorer, chat, run.folder)
-
-
-def _examples(
-    recipe: Recipe, found: list[Comparison], chat: checkpoint.Chat, run: Run
-) -> tuple[list[Comparison], list[Example]]:
-    """The comparisons that say something and fit."""
-    telling = [record for record in found if record.pairs()]
-    if not telling:
-        raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
-    made = [answers(record.prompt, record.responses, chat, recipe.max_length) for record in telling]
-    kept = [(record, example) for record, example in zip(telling, made, strict=True) if example is not None]
-    if len(telling) - len(kept) > recipe.max_dropped * len(telling) or not kept:
-        raise RecordError(
-            f"{recipe.comparisons}: {len(telling) - len(kept)} of {len(telling)} comparisons are longer than "
-            f"max_length {recipe.max_length} tokens: raise it, or max_dropped"
-        )
-    run.note(
-        f"{len(kept)} comparisons with {sum(len(record.pairs()) for record, _ in kept)} pairs; "
-        f"{len(found) - len(telling)} all ties, {len(telling) - len(kept)} too long"
-    )
-    return [record for record, _ in kept], [example for _, example in kept]
 
 
 def _self_check(scorer: torch.nn.Module, example: Example, where: torch.device) -> None:

@@ -17,7 +17,7 @@ from tutelage.model.adapters import Lora, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import samples
-from tutelage.training.batches import conversation, fitting, flat, micro, plan
+from tutelage.training.batches import Lengths, conversation, fitting, flat, micro, plan
 from tutelage.training.likelihood import likelihoods, self_check
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -26,15 +26,11 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora):
+class Recipe(Learning, Lora, Lengths):
     model: Annotated[Path, Input("model")]
     """The model to start from: a run, a Hugging Face folder or a hub id."""
     conversations: Annotated[Path, Input("conversations")]
     """What to imitate: an instruct run, or a file in any of the usual shapes."""
-    max_length: Annotated[int, Field(gt=1)] = 1024
-    """Longest conversation, in tokens; older turns are dropped to fit it."""
-    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of conversations that may be left out because they do not fit."""
     batch_tokens: Annotated[int, Field(gt=0)] = 8192
     """Tokens of a step."""
     num_train_epochs: Annotated[float, Field(gt=0)] = 1
@@ -47,18 +43,14 @@ def execute(recipe: Recipe, run: Run) -> None:
     where = device.prepare(recipe.seed)
     model, chat = checkpoint.load(recipe.model)
     records = formats.conversations(recipe.conversations)
-    encoded = [conversation(record, chat, recipe.max_length, str(recipe.conversations)) for record in records]
-    examples = fitting(encoded, recipe.max_dropped, str(recipe.conversations), recipe.max_length)
+    records, examples = fitting(
+        records, lambda record: conversation(record, chat, recipe.max_length), recipe, recipe.conversations, run
+    )
     sizes = [example.tokens for example in examples]
     steps = plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed)
 
     policy = adapt(model, recipe, "causal", recipe.seed)
     self_check(policy, flat(examples[:2]).to(where))
-    trained = sum(example.supervised for example in examples)
-    run.note(
-        f"{len(examples)} conversations, {len(encoded) - len(examples)} too long, {sum(sizes)} tokens of which "
-        f"{trained / sum(sizes):.0%} are learned, {len(steps)} steps"
-    )
     policy.train()
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():

@@ -7,16 +7,32 @@ examples in a row and says which hidden state predicts which trained token. `pla
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from tutelage.errors import RecordError
 from tutelage.model.attention import Layout, Tree
 from tutelage.model.chat import Chat
 from tutelage.records import Conversation, Message
+from tutelage.run import Run
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """How long an example may be: the settings of every stage that learns from records."""
+
+    max_length: Annotated[int, Field(gt=1)] = 1024
+    """Longest example, prompt and answer together, in tokens."""
+    max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the examples that may be left out because they are longer; more stops the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +186,31 @@ def documents(texts: Iterable[list[int]], end: int | None, length: int) -> list[
     return examples
 
 
-def conversation(record: Conversation, chat: Chat, length: int, where: str) -> Example | None:
+def concatenated(texts: Iterable[list[int]], end: int, length: int) -> tuple[list[Example], list[int]]:
+    """Texts one after the other, each followed by ``end``, cut into pieces of ``length`` tokens; and what is left over.
+
+    The first text goes on from an earlier call's rest and is taken as it is. Pieces overlap by one token.
+    """
+    first, *others = texts
+    row = [*first]
+    for ids in others:
+        row += [*ids, end]
+    pieces: list[Example] = []
+    start = 0
+    while len(row) - start >= length:
+        pieces.append(Example([], [Branch(row[start : start + length], [False] + [True] * (length - 1))]))
+        start += length - 1
+    return pieces, row[start:]
+
+
+def conversation(record: Conversation, chat: Chat, length: int) -> Example | None:
     """A conversation to imitate. Older turns are dropped, in pairs, until it fits; None if it never does.
 
     Raises:
         RecordError: it has no answer.
     """
     if not any(message.role == "assistant" for message in record.messages):
-        raise RecordError(f"{where}: conversation {record.id}: no answer to learn from: add an assistant turn")
+        raise RecordError(f"conversation {record.id}: no answer to learn from: add an assistant turn")
     messages = list(record.messages)
     while True:
         encoded = chat.encode(messages)
@@ -198,17 +231,22 @@ def answers(prompt: Sequence[Message], responses: Sequence[str], chat: Chat, len
     return Example(ids, [Branch(branch, [True] * len(branch)) for branch in branches])
 
 
-def fitting(found: Sequence[Example | None], limit: float, where: str, length: int) -> list[Example]:
-    """The examples that fit; refuses data of which more than ``limit`` does not.
+def fitting(
+    records: Sequence[R], make: Callable[[R], Example | None], settings: Lengths, where: Path, run: Run
+) -> tuple[list[R], list[Example]]:
+    """The records whose examples fit, and the examples; the rest is counted in the log.
 
     Raises:
-        RecordError: too many, or all, do not fit.
+        RecordError: more than `max_dropped` of them, or all, do not fit.
     """
-    kept = [example for example in found if example is not None]
-    dropped = len(found) - len(kept)
-    if not kept or dropped > limit * len(found):
+    kept = [(record, example) for record in records if (example := make(record)) is not None]
+    dropped = len(records) - len(kept)
+    if not kept or dropped > settings.max_dropped * len(records):
         raise RecordError(
-            f"{where}: {dropped} of {len(found)} examples are longer than max_length {length} tokens: "
+            f"{where}: {dropped} of {len(records)} examples are longer than max_length {settings.max_length} tokens: "
             "raise max_length, shorten them, or raise max_dropped"
         )
-    return kept
+    tokens = sum(example.tokens for _, example in kept)
+    learned = sum(example.supervised for _, example in kept)
+    run.note(f"{len(kept)} examples, {dropped} too long, {tokens} tokens of which {learned / tokens:.0%} are learned")
+    return [record for record, _ in kept], [example for _, example in kept]

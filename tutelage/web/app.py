@@ -153,6 +153,7 @@ class _Service:
             feedback = self._mend(values)
         if self.log.path is None:
             raise ApiError(404, "this server keeps no answers, so there is nothing to judge", code="no_log")
+        await self.desk.settled(feedback.completion_id)
         await asyncio.to_thread(self._check, feedback)
         await asyncio.to_thread(keep_feedback, self.log.path, feedback)
         return JSONResponse({"object": "feedback", "completion_id": feedback.completion_id, "kind": feedback.kind})

@@ -120,6 +120,7 @@ class Desk:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._serving: list[Whole | Streamed | Errand] = []
         self._seconds = 1.0
+        self._done: asyncio.Future[Any] | None = None
         self._closed = False
 
     @property
@@ -157,10 +158,18 @@ class Desk:
         self._enter([errand])
         return errand
 
+    async def settled(self, id: str, timeout: float = 5) -> None:
+        """Waits, if this very answer is being given, until it has ended and is in the log.
+
+        Who stops an answer may judge it before the model has noticed.
+        """
+        serving = [place for place in self._serving if not isinstance(place, Errand) and place.question.id == id]
+        if serving and self._done is not None:
+            await asyncio.wait([self._done], timeout=timeout)
+
     async def work(self) -> None:
         """Serves the line until cancelled."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Any] | None = None
         try:
             while True:
                 self._serving = await self._next()
@@ -173,6 +182,7 @@ class Desk:
                     case places:
                         wholes = [place for place in places if isinstance(place, Whole)]
                         done = loop.run_in_executor(self._thread, self._answer, wholes)
+                self._done = done
                 # Waits without raising: a fault of the model is the asker's to hear, not the line's to die of.
                 await asyncio.wait([done])
                 spent = (time.monotonic() - began) / len(self._serving)
@@ -185,9 +195,9 @@ class Desk:
                 place.leave()
                 if isinstance(place, Streamed):
                     place.pieces.put_nowait(RuntimeError("the desk is closed"))
-            if done is not None and not done.done():
+            if self._done is not None and not self._done.done():
                 # A stopped stream still writes what had come into the log.
-                await asyncio.wait([done], timeout=3)
+                await asyncio.wait([self._done], timeout=3)
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _enter(self, places: Sequence[Whole | Streamed | Errand]) -> None:

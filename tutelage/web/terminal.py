@@ -269,7 +269,7 @@ def _stop_between_pieces() -> Generator[threading.Event]:
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         if stopped.is_set():
-            pass
+            raise KeyboardInterrupt
         stopped.set()
 
     if threading.current_thread() is not threading.main_thread():
