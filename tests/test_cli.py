@@ -1,17 +1,23 @@
 """The command line: quick help, one line for what is wrong, and the exit codes."""
 
 import errno
+import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import toys
 
 from tutelage import cli
+from tutelage.inference.language_model import Sampling
+from tutelage.records import Message
+from tutelage.run import Run, content_hash
 
 COURSE = "stages:\n  gather:\n  talk: {documents: gather}\n  learn: {conversations: talk}\n"
 
@@ -219,3 +225,49 @@ def test_every_real_stage_has_flags(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main([name, "--help"])
         assert left.value.code == 0, name
         assert "--output" in capsys.readouterr().out
+
+
+class Parrot:
+    """Says what it was told."""
+
+    name = "parrot"
+
+    def reply(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+        yield f"{prompt[-1].content} at {sampling.temperature:g}"
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    with Run.begin(tmp_path / "runs/first/ppo", "ppo", {}, [], quiet=True) as run:
+        (run.folder / "config.json").write_text("{}")
+        run.finish()
+    from tutelage.inference.engine import Engine
+
+    monkeypatch.setattr(Engine, "load", lambda _: Parrot())
+    monkeypatch.chdir(tmp_path)
+    return Path("runs/first/ppo")
+
+
+def test_chat_talks_and_keeps_its_answers(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nexit\n"))
+    assert cli.main(["chat", str(model), "--temperature", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "Welcome to the CLI application, use `clear` to remove the history, use `exit` to exit" in shown
+    assert "hello at 0" in shown
+    (line,) = Path("runs/first/answers.jsonl").read_text().splitlines()
+    assert json.loads(line)["model_hash"] == content_hash(model)
+    assert cli.main(["trace", json.loads(line)["id"]]) == 0
+    assert "runs/first/ppo" in capsys.readouterr().out
+
+
+def test_serve_hands_over_what_it_was_given(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tutelage.stages import serve
+
+    given: list[object] = []
+    monkeypatch.setattr(serve, "serve", lambda *arguments: given.extend(arguments))
+    assert cli.main(["serve", str(model), "--port", "0"]) == 0
+    assert given[:3] == [model, "127.0.0.1", 0]
+    assert given[3] == Path("runs/first/answers.jsonl").absolute()
+    assert cli.main(["serve", str(model), "--port", "70000"]) == 2

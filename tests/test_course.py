@@ -290,7 +290,7 @@ def test_runs_that_moved_are_still_done() -> None:
     assert times(Path("elsewhere/small")) == before
 
 
-@pytest.mark.parametrize("how", ["os", "words"])
+@pytest.mark.parametrize("how", ["os", "words", "torch"])
 def test_a_full_disk_is_one_line_and_leaves_no_run(how: str) -> None:
     course = Course.load(written(f"stages:\n  gather:\n  fill: {{how: {how}}}\n"))
     with pytest.raises(RunError, match=r"runs/small/fill: the disk is full: free some space") as found:

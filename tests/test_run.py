@@ -297,8 +297,8 @@ def test_recipe_and_parents_are_on_the_disk_before_the_work(tmp_path: Path) -> N
 def stopped(path: Path, checkpoint: bool) -> None:
     with Run.begin(path, "toy", {}, [], quiet=True) as run:
         (run.folder / "out.txt").write_text("half")
-        if checkpoint:
-            run.checkpoint.mkdir()
+        run.checkpoint.mkdir()
+        (run.checkpoint / ("state" if checkpoint else "state.tmp")).write_text("1")
         raise RunError("the user must mend this")
 
 

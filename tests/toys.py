@@ -146,6 +146,10 @@ STAGES = {
                 (run.folder / "model.txt").write_text("x" * 100_000)
             if recipe.how == "words":
                 raise RuntimeError("I/O error: No space left on device (os error 28)")
+            if recipe.how == "torch":
+                import torch
+                with open("/dev/full", "wb") as full:
+                    torch.save(torch.zeros(100_000), full)
             raise ValueError("another fault")
     ''',
     "wait": '''

@@ -27,6 +27,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 STANDS_FOR = {"tokenizer": ("tokenizer", "model")}
 """What may be given where a kind is wanted; a model folder holds its tokenizer."""
 FROM_HUB = ("model", "tokenizer")
+FULL = ("No space left on device", "PytorchStreamWriter failed writing", "enforce fail at inline_container")
+"""How safetensors and torch say that the disk is full."""
 FILES = "files"
 """The kind of an input that no stage makes: the user's own files, or a word that the stage knows."""
 
@@ -364,7 +366,7 @@ def _says_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(error) or "PytorchStreamWriter failed writing" in str(error):
+        if any(words in str(error) for words in FULL):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -89,7 +89,7 @@ class Run:
                 yield run
             except TutelageError:
                 # Nothing half-written: what cannot go on is swept away.
-                if not run.checkpoint.exists():
+                if not run._can_go_on():
                     shutil.rmtree(run.folder, ignore_errors=True)
                 raise
 
@@ -160,10 +160,14 @@ class Run:
         """Where a trainer keeps what it needs to go on; gone when the run is done."""
         return self.folder / "checkpoint"
 
+    def _can_go_on(self) -> bool:
+        """Whether there is a whole checkpoint; what ends in .tmp was being written when the process stopped."""
+        return self.checkpoint.is_dir() and any(file.suffix != ".tmp" for file in self.checkpoint.iterdir())
+
     def _clear(self) -> None:
         """Keeps a half run that can go on, sweeps away one that cannot."""
         same = _same(self.folder, self.stage, self.recipe, self.parents)
-        if self.folder.exists() and not (same and self.checkpoint.exists()):
+        if self.folder.exists() and not (same and self._can_go_on()):
             (self.folder / "recipe.yaml").unlink(missing_ok=True)  # first: what is left cannot be taken for a half run
             shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)

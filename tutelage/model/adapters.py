@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,6 +12,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from pydantic import Field
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from tutelage.errors import SettingsError
 
@@ -40,17 +44,25 @@ def adapt(model: PreTrainedModel, settings: Lora, task: Literal["causal", "score
     import torch
 
     torch.manual_seed(seed)
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,  # pyright: ignore[reportArgumentType]
+        lora_dropout=settings.lora_dropout,
+        target_modules=names,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2's matrices
+        task_type=TaskType.CAUSAL_LM if task == "causal" else TaskType.SEQ_CLS,
+    )
     try:
-        adapted = get_peft_model(
-            model,  # pyright: ignore[reportArgumentType]
-            LoraConfig(
-                r=settings.lora_rank,
-                lora_alpha=settings.lora_alpha,  # pyright: ignore[reportArgumentType]
-                lora_dropout=settings.lora_dropout,
-                target_modules=names,
-                task_type=TaskType.CAUSAL_LM if task == "causal" else TaskType.SEQ_CLS,
-            ),
-        )
+        with quiet_peft():
+            adapted = get_peft_model(model, config)  # pyright: ignore[reportArgumentType]
     except ValueError as error:
         raise SettingsError(f"lora_target: {target!r}: {str(error).splitlines()[0]}") from None
     return adapted.eval()
+
+
+@contextlib.contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Without the warning that peft reads a property of transformers by its older name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import shutil
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from typing import Any
 import torch
 import transformers
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from tutelage.errors import ModelError
 from tutelage.model import attention
+from tutelage.model.adapters import quiet_peft
 from tutelage.model.chat import Chat, load_tokenizer
 from tutelage.model.device import device
 
@@ -34,7 +37,7 @@ def load(path: Path | str, trainable: bool = False) -> tuple[PreTrainedModel, Ch
         ModelError: no model, no tokenizer or no chat template there, or weights that do not fit their config.
     """
     path = Path(path) if Path(path).exists() else path
-    model = _pretrained(AutoModelForCausalLM, path)
+    model, _ = _pretrained(AutoModelForCausalLM, path)
     chat = Chat.load(path)
     vocabulary = int(model.get_input_embeddings().num_embeddings)  # pyright: ignore
     if len(chat.tokenizer) > vocabulary:
@@ -43,15 +46,17 @@ def load(path: Path | str, trainable: bool = False) -> tuple[PreTrainedModel, Ch
     return _placed(model, trainable), chat
 
 
-def load_scorer(path: Path | str, trainable: bool = False) -> tuple[PreTrainedModel, Chat]:
+def load_scorer(path: Path | str, trainable: bool = False, new_head: bool = False) -> tuple[PreTrainedModel, Chat]:
     """A model with one scalar output for each token: ``*ForSequenceClassification`` with one label.
 
-    From a causal model its head is new, and zero until it is set.
+    new_head: a causal model will do, too; its head is then zero until it is set.
 
     Raises:
-        ModelError: as `load`.
+        ModelError: as `load`; or it has no head of its own, and must.
     """
-    model = _pretrained(AutoModelForSequenceClassification, path, num_labels=1)
+    model, headless = _pretrained(AutoModelForSequenceClassification, path)
+    if headless and not new_head:
+        raise ModelError(f"{path}: not a reward model: it has no score head: give what the reward stage made")
     chat = Chat.load(path)
     pad = chat.tokenizer.pad_token_id
     if pad is None:
@@ -69,8 +74,15 @@ def create(config: transformers.PreTrainedConfig, seed: int) -> PreTrainedModel:
 
 
 def save(model: nn.Module, chat: Chat, folder: Path) -> None:
-    """Writes a model, or its adapter, with tokenizer and template: what transformers, peft and vLLM load."""
+    """Writes a model, or its adapter, with tokenizer and template: what transformers, peft and vLLM load.
+
+    An adapter whose base is itself a merged adapter has no whole weights on disk to stand on, so it is merged too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, PeftModel):
+        base(model).config.save_pretrained(folder)  # peft leaves it out, and a reward's scale stands in it
+        if not base(model).name_or_path:
+            model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
     model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
     readme = folder / "README.md"
     if readme.exists():
@@ -124,25 +136,51 @@ def require(path: Path | str) -> None:
             raise ModelError(f"{path}: no chat template: add chat_template.jinja")
 
 
-def _pretrained(kind: Any, path: Path | str, **options: Any) -> PreTrainedModel:
+def _pretrained(kind: Any, path: Path | str) -> tuple[PreTrainedModel, bool]:
+    """The model of a folder, and whether it is a scorer with a head that is new."""
     require(path)
     if is_adapter(path):
-        settings = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
-        under = settings["base_model_name_or_path"]
-        classifies = settings.get("task_type") == "SEQ_CLS"
-        whole = _pretrained(
-            AutoModelForSequenceClassification if classifies else AutoModelForCausalLM, under, **options
-        )
-        return PeftModel.from_pretrained(whole, str(path)).merge_and_unload()  # pyright: ignore
+        return _merged(kind, path)
+    scores = kind is AutoModelForSequenceClassification
     precision = torch.float32 if device().type == "cpu" else torch.bfloat16
     try:
         config = AutoConfig.from_pretrained(str(path))
-        model = kind.from_pretrained(
-            str(path), config=config, attn_implementation=attention.NAME, dtype=precision, **options
+        if scores:
+            config.num_labels = 1
+        model, report = kind.from_pretrained(
+            str(path), config=config, attn_implementation=attention.NAME, dtype=precision, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from None
-    return model
+    lacking = sorted(report["missing_keys"])
+    headless = scores and lacking == ["score.weight"]
+    if headless:
+        nn.init.zeros_(model.score.weight)
+    elif lacking:
+        raise ModelError(f"{path}: cannot be loaded: its file of weights lacks {lacking[0]} ({len(lacking)} in all)")
+    return model, headless
+
+
+def _merged(kind: Any, path: Path | str) -> tuple[PreTrainedModel, bool]:
+    """An adapter merged into its base. It has no name, for it stands on the disk nowhere as a whole."""
+    settings = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
+    under, scores = settings["base_model_name_or_path"], settings.get("task_type") == "SEQ_CLS"
+    whole, _ = _pretrained(AutoModelForSequenceClassification if scores else AutoModelForCausalLM, under)
+    with quiet_peft():
+        model: Any = PeftModel.from_pretrained(whole, str(path)).merge_and_unload()  # pyright: ignore
+    own = Path(path) / "config.json"
+    if scores and own.exists():
+        model.config = AutoConfig.from_pretrained(str(own))
+    headless = kind is AutoModelForSequenceClassification and not scores
+    if headless:
+        config = copy.deepcopy(model.config)
+        config.num_labels = 1
+        scorer = kind.from_config(config, attn_implementation=attention.NAME, dtype=model.dtype)
+        scorer.base_model.load_state_dict(model.base_model.state_dict())
+        nn.init.zeros_(scorer.score.weight)
+        model = scorer
+    model.name_or_path = ""
+    return model, headless
 
 
 def _placed(model: PreTrainedModel, trainable: bool) -> PreTrainedModel:

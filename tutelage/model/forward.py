@@ -34,8 +34,9 @@ def head_scaling(model: nn.Module) -> tuple[float, float | None]:
 def scaled(
     states: Tensor, weight: Tensor, bias: Tensor | None, scale: float, cap: float | None, temperature: float = 1.0
 ) -> Tensor:
-    """(N, vocabulary) float32 logits over the temperature."""
-    logits = torch.nn.functional.linear(states, weight, bias).float()
+    """(N, vocabulary) logits over the temperature, in float32 or better."""
+    logits = torch.nn.functional.linear(states, weight, bias)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if cap is not None:
         return torch.tanh(logits * (scale / cap)) * (cap / temperature)
     return logits if scale == temperature == 1 else logits.mul_(scale / temperature)

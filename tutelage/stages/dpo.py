@@ -22,7 +22,7 @@ from tutelage.records import Comparison, Message
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Lengths, answers, fitting, flat, micro, plan
+from tutelage.training.batches import Reading, answers, fitting, flat, plan, rows
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -31,7 +31,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora, Lengths):
+class Recipe(Learning, Lora, Reading):
     model: Annotated[Path, Input("model")]
     """The model to start from; a frozen copy of it is the reference."""
     comparisons: Annotated[Path, Input("comparisons")]
@@ -46,8 +46,6 @@ class Recipe(Learning, Lora, Lengths):
     """Of a ranking of K, how many pairs are learned: those furthest apart in rank come first."""
     batch_size: Annotated[int, Field(gt=0)] = 32
     """Pairs of a step."""
-    num_train_epochs: Annotated[float, Field(gt=0)] = 1
-    """How often each pair is learned."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
 
 
@@ -90,11 +88,10 @@ def execute(recipe: Recipe, run: Run) -> None:
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
         total = len(steps[step])
-        for rows in micro(steps[step], sizes, recipe.max_batch_tokens):
-            batch = flat([pairs[i] for i in rows]).to(where)
+        for row, batch in rows(steps[step], pairs, recipe.max_batch_tokens, where):
             tokens = token_log_probabilities(policy, batch)
             chosen, rejected = batch.per_branch(tokens).view(-1, 2).unbind(1)
-            before = known[rows]
+            before = known[row]
             losses = dpo_loss(chosen - rejected, before[:, 0] - before[:, 1], recipe.beta, recipe.label_smoothing)
             loss = losses.sum() / total
             if recipe.nll_coefficient:

@@ -19,7 +19,7 @@ from tutelage.records import Verdict
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Example, Lengths, answers, fitting, flat, micro, plan
+from tutelage.training.batches import Example, Reading, answers, fitting, flat, plan, rows
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -28,7 +28,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora, Lengths):
+class Recipe(Learning, Lora, Reading):
     model: Annotated[Path, Input("model")]
     """The model to start from; a frozen copy of it is the reference."""
     verdicts: Annotated[Path, Input("comparisons")]
@@ -41,8 +41,6 @@ class Recipe(Learning, Lora, Lengths):
     """Weight of bad answers."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Verdicts of a step; the KL estimate needs at least two."""
-    num_train_epochs: Annotated[float, Field(gt=0)] = 1
-    """How often each verdict is learned."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
 
 
@@ -85,12 +83,13 @@ def execute(recipe: Recipe, run: Run) -> None:
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
         total = len(steps[step])
-        rows = micro(steps[step], sizes, recipe.max_batch_tokens)
         with torch.no_grad():
-            drift = [_sums(policy, [mismatched[i] for i in row], where) - astray[row] for row in rows]
+            drift = [
+                batch.per_branch(token_log_probabilities(policy, batch)) - astray[row]
+                for row, batch in rows(steps[step], mismatched, recipe.max_batch_tokens, where)
+            ]
         kl = torch.cat(drift).mean().clamp(min=0)
-        for row in rows:
-            batch = flat([examples[i] for i in row]).to(where)
+        for row, batch in rows(steps[step], examples, recipe.max_batch_tokens, where):
             ratios = batch.per_branch(token_log_probabilities(policy, batch)) - known[row]
             trainer.backward(
                 kto_loss(ratios, good[row], kl, recipe.beta, weights).sum() / total,
@@ -115,8 +114,3 @@ def _mismatched(recipe: Recipe, kept: list[Verdict], examples: list[Example]) ->
             raise RecordError(f"{recipe.verdicts}: all verdicts share one prompt: the KL estimate needs two")
         mismatched[this] = Example(examples[this].prompt, examples[other].branches)
     return mismatched
-
-
-def _sums(policy: torch.nn.Module, examples: list[Example], where: torch.device) -> Tensor:
-    batch = flat(examples).to(where)
-    return batch.per_branch(token_log_probabilities(policy, batch))

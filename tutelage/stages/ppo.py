@@ -28,7 +28,7 @@ from tutelage.records import Message
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import samples
-from tutelage.training.batches import Batch, Branch, Example, flat, micro, plan
+from tutelage.training.batches import Batch, Branch, Example, flat, plan, rows
 from tutelage.training.likelihood import likelihoods, scalar_outputs, scores, self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -210,12 +210,11 @@ def _experience(
     longest = max(len(rollout.ids) for rollout in rollouts)
     old, behind, values, mask = (torch.zeros(len(examples), longest, device=where) for _ in range(4))
     with torch.no_grad():
-        for rows in micro(range(len(examples)), [e.tokens for e in examples], recipe.max_batch_tokens):
-            batch = flat([examples[i] for i in rows]).to(where)
+        for row, batch in rows(range(len(examples)), examples, recipe.max_batch_tokens, where):
             theirs = token_log_probabilities(reference, batch, recipe.temperature)
             worth = scalar_outputs(value, batch, batch.sources)
-            spans = [len(rollouts[i].ids) for i in rows]
-            for i, one, two in zip(rows, theirs.split(spans), worth.split(spans), strict=True):
+            spans = [len(rollouts[i].ids) for i in row]
+            for i, one, two in zip(row, theirs.split(spans), worth.split(spans), strict=True):
                 behind[i, : len(one)], values[i, : len(two)], mask[i, : len(one)] = one, two, 1.0
     for i, rollout in enumerate(rollouts):
         old[i, : len(rollout.ids)] = torch.tensor(rollout.log_probabilities, device=where)
@@ -249,13 +248,11 @@ def _learn(
     count = len(experience.examples)
     size = min(recipe.mini_batch_size, count)
     updates = recipe.ppo_epochs * len(plan([1] * count, size, 1, 0, by_count=True))
-    sizes = [example.tokens for example in experience.examples]
     first = True
     for minibatch in plan([1] * count, size, recipe.ppo_epochs, recipe.seed * 1_000_003 + step, by_count=True):
         tokens = float(experience.mask[minibatch].sum())
-        for rows in micro(minibatch, sizes, recipe.max_batch_tokens):
-            batch = flat([experience.examples[i] for i in rows]).to(trainer.device)
-            loss, numbers, drift = _losses(recipe, experience, rows, batch, policy, value)
+        for row, batch in rows(minibatch, experience.examples, recipe.max_batch_tokens, trainer.device):
+            loss, numbers, drift = _losses(recipe, experience, row, batch, policy, value)
             if first:
                 _check_ratio(drift)
                 trainer.add(ratio_error=drift)
@@ -268,17 +265,17 @@ def _learn(
 
 
 def _losses(
-    recipe: Recipe, experience: Experience, rows: list[int], batch: Batch, policy: nn.Module, value: nn.Module
+    recipe: Recipe, experience: Experience, row: list[int], batch: Batch, policy: nn.Module, value: nn.Module
 ) -> tuple[Tensor, dict[str, Tensor], float]:
     """The loss of some answers, summed over their tokens; sums for the diagnostics; and how far ratios are from 1."""
-    inside = experience.mask[rows].bool()
-    old, advantages = experience.old[rows][inside], experience.advantages[rows][inside]
+    inside = experience.mask[row].bool()
+    old, advantages = experience.old[row][inside], experience.advantages[row][inside]
     now = likelihoods(policy, batch, recipe.temperature)
     logged = now.chosen - old
     ratio = logged.exp()
     actor = policy_loss(ratio, advantages, recipe.cliprange).sum()
     worth = scalar_outputs(value, batch, batch.sources)
-    before, returns = experience.values[rows][inside], experience.returns[rows][inside]
+    before, returns = experience.values[row][inside], experience.returns[row][inside]
     critic = value_loss(worth, before, returns, recipe.cliprange_value).sum()
     with torch.no_grad():
         numbers = {
@@ -350,8 +347,8 @@ def _reward(recipe: Recipe, chat: Chat) -> Score:
         whole = [r.ids if r.stopped else [*r.ids, chat.end] for r in rollouts]
         examples = [_example(prompt, ids) for prompt, ids in zip(prompts, whole, strict=True)]
         found: list[float] = []
-        for rows in micro(range(len(examples)), [e.tokens for e in examples], recipe.max_batch_tokens):
-            found += scores(scorer, flat([examples[i] for i in rows]).to(scorer.device)).tolist()  # pyright: ignore
+        for _, batch in rows(range(len(examples)), examples, recipe.max_batch_tokens, device.device()):
+            found += scores(scorer, batch).tolist()
         return [(one - mean) / deviation for one in found]
 
     return by_model
@@ -373,6 +370,6 @@ def _function(place: str) -> Reward:
 
 def _value_network(recipe: Recipe) -> nn.Module:
     """The body of the reward model, or else of the policy, with a head that begins at 0."""
-    value, _ = checkpoint.load_scorer(recipe.reward or recipe.model, trainable=True)
+    value, _ = checkpoint.load_scorer(recipe.reward or recipe.model, trainable=True, new_head=True)
     nn.init.zeros_(value.score.weight)  # pyright: ignore
     return value

@@ -21,6 +21,7 @@ from tutelage.corpus.tables import Refusal
 from tutelage.errors import RecordError, SettingsError
 from tutelage.records import Document, identify
 from tutelage.run import Run, write_json
+from tutelage.settings import Input
 
 MAKES = "documents"
 
@@ -29,7 +30,7 @@ MAKES = "documents"
 class Recipe:
     """Which text, and what it must be like."""
 
-    sources: tuple[str, ...] = (sources.PYTHON,)
+    sources: Annotated[tuple[str, ...], Input("files")] = (sources.PYTHON,)
     """What to read: ``python`` for the documentation of this Python and its packages, or paths of files and folders
     (.txt .md .rst .html .jsonl .parquet .csv, also .gz)."""
     licence: str = ""

@@ -22,12 +22,15 @@ from tutelage.model.chat import Chat
 from tutelage.records import Document, read
 from tutelage.run import Run
 from tutelage.settings import Input
-from tutelage.training.batches import Branch, Example, concatenated, documents, flat, micro, plan
+from tutelage.training.batches import Branch, Example, concatenated, documents, flat, plan, rows
 from tutelage.training.likelihood import bits_per_byte_of, document_end, self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
 
 MAKES = "model"
+
+COPIED = 64
+"""Tokens of a text that is read twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +56,9 @@ class Recipe(Learning):
     packing: Literal["concatenate", "none"] = "concatenate"
     """concatenate: documents of one module or file follow each other in a piece and see each other; none: a piece is
     of one document."""
-    repeat_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the pieces whose first half is read twice, which teaches a small model to copy from its context."""
+    copy_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the reading that comes first and is short texts, each twice in a row. A small model learns early to copy
+    from its context that way, which it otherwise learns late or never."""
     batch_tokens: Annotated[int, Field(gt=0)] = 8192
     """Tokens of a step."""
     max_tokens: Annotated[int, Field(ge=0)] = 0
@@ -73,7 +77,11 @@ def execute(recipe: Recipe, run: Run) -> None:
     chat = Chat.load(recipe.tokenizer)
     pieces, held_out = _pieces(recipe, chat, run)
     sizes = [piece.tokens for piece in pieces]
-    steps = plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed)
+    copies = _copies(recipe, pieces)
+    first = plan([piece.tokens for piece in copies], recipe.batch_tokens, 1, recipe.seed) if copies else []
+    steps = [[len(pieces) + i for i in step] for step in first]
+    steps += plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed)
+    pieces += copies
     if recipe.max_tokens:
         steps = steps[: max(1, math.ceil(recipe.max_tokens / recipe.batch_tokens))]
 
@@ -87,8 +95,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     trainer = Trainer(run, model, recipe, steps=len(steps))
     for step in trainer.steps():
         supervised = sum(pieces[i].supervised for i in steps[step])
-        for rows in micro(steps[step], sizes, recipe.max_batch_tokens):
-            batch = flat([pieces[i] for i in rows]).to(where)
+        for _, batch in rows(steps[step], pieces, recipe.max_batch_tokens, where):
             loss = -token_log_probabilities(model, batch).sum() / supervised
             trainer.backward(loss, tokens=len(batch.ids))
         trainer.update()
@@ -127,7 +134,7 @@ def _pieces(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[Example], list[s
             added = documents(encoded, end, recipe.max_length)
         else:
             added, rest = concatenated([rest, *encoded], end, recipe.max_length)
-        pieces += [_repeated(piece) if rng.random() < recipe.repeat_share else piece for piece in added]
+        pieces += added
         tokens += sum(piece.tokens for piece in added)
         if wanted is not None and tokens >= wanted:
             break
@@ -138,10 +145,20 @@ def _pieces(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[Example], list[s
     return pieces, held_out[: recipe.eval_documents]
 
 
-def _repeated(piece: Example) -> Example:
-    """The first half of a piece, twice: the second time it can be copied."""
-    half = piece.branches[0].ids[: len(piece.branches[0].ids) // 2]
-    return Example([], [Branch(half * 2, [False] + [True] * (2 * len(half) - 1))]) if len(half) > 1 else piece
+def _copies(recipe: Recipe, pieces: list[Example]) -> list[Example]:
+    """The last pieces, cut short, each read twice: the second time it can be copied from the first."""
+    wanted = recipe.copy_share * sum(piece.tokens for piece in pieces)
+    copies: list[Example] = []
+    half = min(COPIED, recipe.max_length // 2)
+    for piece in reversed(pieces):
+        ids = piece.branches[0].ids
+        for start in range(0, len(ids) - half + 1, half):
+            if wanted <= 0:
+                return copies
+            twice = ids[start : start + half] * 2
+            copies.append(Example([], [Branch(twice, [False] + [True] * (len(twice) - 1))]))
+            wanted -= len(twice)
+    return copies
 
 
 def _config(recipe: Recipe, chat: Chat) -> Any:

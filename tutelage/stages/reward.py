@@ -22,7 +22,7 @@ from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Lora, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
-from tutelage.training.batches import Example, Lengths, answers, fitting, flat, micro, plan
+from tutelage.training.batches import Example, Reading, answers, fitting, flat, plan, rows
 from tutelage.training.likelihood import scores
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -31,7 +31,7 @@ MAKES = "reward"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora, Lengths):
+class Recipe(Learning, Lora, Reading):
     model: Annotated[Path, Input("model")]
     """The chat model whose body the reward model takes."""
     comparisons: Annotated[Path, Input("comparisons")]
@@ -42,8 +42,6 @@ class Recipe(Learning, Lora, Lengths):
     """Weight of the mean squared reward, which keeps rewards near 0."""
     batch_size: Annotated[int, Field(gt=0)] = 16
     """Prompts of a step, each with all its responses."""
-    num_train_epochs: Annotated[float, Field(gt=0)] = 1
-    """How often each comparison is learned; more than once overfits soon."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
 
 
@@ -84,7 +82,7 @@ def ranking_loss(rewards: Tensor, ranks: tuple[int, ...], loss: str) -> tuple[Te
 def execute(recipe: Recipe, run: Run) -> None:
     """Trains, normalises and saves the reward model."""
     where = device.prepare(recipe.seed)
-    body, chat = checkpoint.load_scorer(recipe.model)
+    body, chat = checkpoint.load_scorer(recipe.model, new_head=True)
     torch.manual_seed(recipe.seed)
     width = int(body.config.get_text_config().hidden_size)
     body.score.weight.data.normal_(0, (width + 1) ** -0.5)  # pyright: ignore  Stiennon et al. 2020
@@ -106,15 +104,14 @@ def execute(recipe: Recipe, run: Run) -> None:
     for step in trainer.steps():
         pairs = right = 0
         total = len(steps[step])
-        for rows in micro(steps[step], sizes, recipe.max_batch_tokens):
-            batch = flat([examples[i] for i in rows]).to(where)
+        for row, batch in rows(steps[step], examples, recipe.max_batch_tokens, where):
             rewards = scores(scorer, batch)
             losses: list[Tensor] = []
-            for place, i in enumerate(rows):
+            for place, i in enumerate(row):
                 loss, hits, count = ranking_loss(rewards[batch.example == place], records[i].ranks, recipe.loss)
                 losses.append(loss)
                 right, pairs = right + hits, pairs + count
-            centred = recipe.center_rewards_coefficient * (rewards**2).sum() / batch.branches * len(rows)
+            centred = recipe.center_rewards_coefficient * (rewards**2).sum() / batch.branches * len(row)
             trainer.backward((torch.stack(losses).sum() + centred) / total, tokens=len(batch.ids))
         trainer.update(accuracy=right / pairs)
 

@@ -7,7 +7,7 @@ examples in a row and says which hidden state predicts which trained token. `pla
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -26,13 +26,15 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lengths:
-    """How long an example may be: the settings of every stage that learns from records."""
+class Reading:
+    """How examples are read: the settings of every stage that learns from records."""
 
     max_length: Annotated[int, Field(gt=1)] = 1024
     """Longest example, prompt and answer together, in tokens."""
     max_dropped: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of the examples that may be left out because they are longer; more stops the run."""
+    num_train_epochs: Annotated[float, Field(gt=0)] = 1
+    """How often each example is learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +158,25 @@ def plan(sizes: Sequence[int], budget: int, epochs: float, seed: int, by_count: 
     return steps
 
 
-def micro(step: Sequence[int], sizes: Sequence[int], limit: int, least: int = 1) -> list[list[int]]:
-    """A step cut into rows of at most ``limit`` tokens, each of at least ``least`` examples where there are so many."""
-    rows: list[list[int]] = [[]]
-    used = 0
-    for index in step:
-        if rows[-1] and used + sizes[index] > limit and len(rows[-1]) >= least:
-            rows.append([])
+def micro(chosen: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Indices in groups of at most ``limit`` tokens; ``sizes`` are those of the chosen, in their order."""
+    groups: list[list[int]] = []
+    used = limit + 1
+    for index, size in zip(chosen, sizes, strict=True):
+        if used + size > limit:
+            groups.append([])
             used = 0
-        rows[-1].append(index)
-        used += sizes[index]
-    if len(rows) > 1 and len(rows[-1]) < least:
-        rows[-2] += rows.pop()
-    return rows
+        groups[-1].append(index)
+        used += size
+    return groups
+
+
+def rows(
+    chosen: Sequence[int], examples: Sequence[Example], limit: int, where: torch.device
+) -> Iterator[tuple[list[int], Batch]]:
+    """The chosen examples as flat rows of at most ``limit`` tokens on a device, each with its examples' indices."""
+    for row in micro(chosen, [examples[i].tokens for i in chosen], limit):
+        yield row, flat([examples[i] for i in row]).to(where)
 
 
 def documents(texts: Iterable[list[int]], end: int | None, length: int) -> list[Example]:
@@ -203,8 +211,10 @@ def concatenated(texts: Iterable[list[int]], end: int, length: int) -> tuple[lis
     return pieces, row[start:]
 
 
-def conversation(record: Conversation, chat: Chat, length: int) -> Example | None:
-    """A conversation to imitate. Older turns are dropped, in pairs, until it fits; None if it never does.
+def conversation(record: Conversation, chat: Chat, length: int, last_only: bool = False) -> Example | None:
+    """A conversation to imitate: all turns of the assistant, or only the last.
+
+    Older turns are dropped, in pairs, until it fits in ``length`` tokens; None if it never does.
 
     Raises:
         RecordError: it has no answer.
@@ -215,7 +225,11 @@ def conversation(record: Conversation, chat: Chat, length: int) -> Example | Non
     while True:
         encoded = chat.encode(messages)
         if len(encoded.ids) <= length and any(encoded.trained):
-            return Example([], [Branch(encoded.ids, encoded.trained)])
+            trained = encoded.trained
+            if last_only:
+                before = len(chat.encode(messages[:-1]).ids) if len(messages) > 1 else 0
+                trained = [False] * before + trained[before:]
+            return Example([], [Branch(encoded.ids, trained)])
         first = 1 if messages[0].role == "system" else 0
         if len(messages) - first <= 2:
             return None
@@ -232,7 +246,7 @@ def answers(prompt: Sequence[Message], responses: Sequence[str], chat: Chat, len
 
 
 def fitting(
-    records: Sequence[R], make: Callable[[R], Example | None], settings: Lengths, where: Path, run: Run
+    records: Sequence[R], make: Callable[[R], Example | None], settings: Reading, where: Path, run: Run
 ) -> tuple[list[R], list[Example]]:
     """The records whose examples fit, and the examples; the rest is counted in the log.
 

@@ -63,14 +63,14 @@ class _Chosen(torch.autograd.Function):
         context: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor,
         scaling: tuple[float, float | None, float],
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        chosen = states.new_empty(len(states), dtype=torch.float32)
+        chosen = states.new_empty(len(states), dtype=torch.promote_types(states.dtype, torch.float32))
         entropy, likeliest, total = torch.empty_like(chosen), torch.empty_like(chosen), torch.empty_like(chosen)
         for rows in _chunks(len(states), weight.shape[0]):
             logits = forward.scaled(states[rows], weight, bias, *scaling)
             total[rows] = torch.logsumexp(logits, -1)
             picked = logits.gather(1, targets[rows, None])[:, 0]
             chosen[rows] = picked - total[rows]
-            likeliest[rows] = (picked >= logits.amax(-1)).float()
+            likeliest[rows] = (picked >= logits.amax(-1)).to(chosen.dtype)
             logits -= total[rows, None]
             entropy[rows] = -(logits.exp() * logits).sum(-1)
         context.save_for_backward(states, weight, bias, targets, total)
@@ -88,7 +88,7 @@ class _Chosen(torch.autograd.Function):
         d_bias = torch.zeros_like(bias) if need_bias and bias is not None else None
         for rows in _chunks(len(states), weight.shape[0]):
             logits = forward.scaled(states[rows], weight, bias, scale, cap, temperature)
-            upstream = gradients[0][rows, None].float()
+            upstream = gradients[0][rows, None]
             d_logits = torch.exp(logits - total[rows, None]).mul_(-upstream)
             d_logits.scatter_add_(1, targets[rows, None], upstream)
             # Through the cap: d tanh = 1 - tanh^2, and tanh is the capped logit over the cap.

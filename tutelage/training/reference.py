@@ -17,12 +17,12 @@ from tutelage.training.likelihood import token_log_probabilities
 def response_log_probabilities(run: Run, model: nn.Module, examples: Sequence[Example], limit: int) -> Tensor:
     """(N, K) sums over each branch's tokens, in nats, for N examples of K branches each."""
     where = next(model.parameters()).device
-    rows = micro(range(len(examples)), [example.tokens for example in examples], limit)
     sums: list[Tensor] = []
-    for row in run.progress(rows, "reference"):
-        batch = flat([examples[i] for i in row]).to(where)
+    groups = micro(range(len(examples)), [example.tokens for example in examples], limit)
+    for group in run.progress(groups, "reference"):
+        batch = flat([examples[i] for i in group]).to(where)
         found = batch.per_branch(token_log_probabilities(model, batch))
-        sums.append(found.view(len(row), -1).cpu())
+        sums.append(found.view(len(group), -1).cpu())
     return torch.cat(sums)
 
 

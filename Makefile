@@ -1,0 +1,62 @@
+# Everything happens in a virtual environment of its own, .venv, which is set up when it is needed and only then.
+# GNU make, Python 3.11 or later and pip are all that is used.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help course test slow check docs hooks setup-browser
+
+help: ## this list
+	@grep -E '^[a-z-]+: .*## ' Makefile | sed -E 's/^([a-z-]+): .*## /\1:/' | while IFS=: read -r name what; do \
+		printf '  make %-15s %s\n' "$$name" "$$what"; done
+
+course: $(READY) ## a small model's whole education: courses/first.yaml
+	$(BIN)/tutelage run courses/first.yaml
+
+test: $(READY_DEV) ## the tests that take seconds each
+	$(BIN)/python -m pytest --durations=10
+
+slow: $(READY_DEV) ## the tests that take minutes each
+	$(BIN)/python -m pytest -m 'slow and not gpu' --durations=10
+
+check: $(READY_DEV) ## style, form and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+docs: $(READY_DEV) ## whether the documentation still says what the code does
+	$(BIN)/python docs/settings.py --check
+	$(BIN)/python -m pytest tests/test_docs.py
+
+hooks: $(READY_DEV) ## style and form before every commit
+	$(BIN)/pre-commit install
+
+setup-browser: ## Chromium, with which some tests open the chat page; they are skipped without it
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo 'no apt-get here: install Chromium in your own way'; exit 1; fi; \
+	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
+	echo 'Installing Chromium with apt-get; this fetches some 100 MB and may take minutes.'; \
+	$$root apt-get update && $$root apt-get install --yes --no-install-recommends chromium
+
+# The stamps stand for a set-up that went through to its end, with these two files as they are.
+$(READY): pyproject.toml torch.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo '$(PYTHON) is older than 3.11: name another, as in `make course PYTHON=python3.12`'; exit 1; }
+	@echo 'Setting up $(VENV), 1 of 3: the environment'
+	$(PYTHON) -m venv $(VENV)
+	@echo 'Setting up $(VENV), 2 of 3: torch, the large one; this may take minutes'
+	$(BIN)/python -m pip install -r torch.txt
+	@echo 'Setting up $(VENV), 3 of 3: tutelage and what it stands on'
+	$(BIN)/python -m pip install -e .
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo 'Setting up $(VENV): what the tests and checks need'
+	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $@

@@ -1,0 +1,35 @@
+"""What the tests share: no network, one thread, and a tiny tokenizer and models, made on the spot."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TUTELAGE_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer of 300 tokens with our special ones and our template."""
+    import tiny
+
+    return tiny.write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer")
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 of two blocks and width 32 with random weights, and that tokenizer."""
+    import tiny
+
+    return tiny.write_model(tmp_path_factory.mktemp("model") / "model", tokenizer_folder, "qwen3")
+
+
+@pytest.fixture(scope="session")
+def gpt2_folder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with GPT-2, which has dropout, learned positions and a context of 64 tokens."""
+    import tiny
+
+    return tiny.write_model(tmp_path_factory.mktemp("gpt2") / "gpt2", tokenizer_folder, "gpt2")

@@ -1,0 +1,147 @@
+"""One row of trees is the same as each sequence by itself, in logits, losses and gradients."""
+
+import random
+
+import pytest
+import tiny
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from tutelage.errors import ModelError
+from tutelage.model import attention
+from tutelage.model.attention import Cache, Layout, Tree
+from tutelage.training.batches import Example, flat
+from tutelage.training.likelihood import token_log_probabilities
+
+ALL = list(tiny.ARCHITECTURES)
+
+
+def examples() -> list[Example]:
+    """Two prompts with several answers and two plain sequences, of mixed lengths, some longer than the windows."""
+    rng = random.Random(1)
+    return [
+        tiny.example(tiny.draw(rng, 7), *(tiny.draw(rng, n) for n in (3, 9, 1))),
+        tiny.example([], tiny.draw(rng, 12)),
+        tiny.example(tiny.draw(rng, 2), *(tiny.draw(rng, n) for n in (4, 4))),
+        tiny.example([], tiny.draw(rng, 3)),
+    ]
+
+
+def apart(found: list[Example]) -> list[Example]:
+    """Every branch as a plain sequence of its own."""
+    return [Example(one.prompt, [branch]) for one in found for branch in one.branches]
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_a_tree_is_the_sequences_apart_and_transformers_own_forward(architecture: str) -> None:
+    model = tiny.make_model(architecture)
+    own = tiny.eager(model)
+    found = examples()
+    rng = random.Random(2)
+    # Weights of their own for every token, so that no two errors can cancel.
+    weights = [[rng.uniform(-1, 1) for t in b.trained if t] for e in found for b in e.branches]
+    every = torch.tensor([w for ws in weights for w in ws])
+
+    tree = token_log_probabilities(model, flat(found))
+    row = token_log_probabilities(model, flat(apart(found)))
+    sequences = [(e.prompt + b.ids, len(e.prompt) or 1) for e in found for b in e.branches]
+    plain = torch.cat([tiny.plain_log_probabilities(own, ids, skip) for ids, skip in sequences]).float()
+
+    assert len(plain) == len(every) == sum(len(b.ids) for e in found for b in e.branches) - 2
+    assert (tree - plain).abs().max() < 1e-5
+    assert (row - plain).abs().max() < 1e-5
+    expected = tiny.gradients((plain * every).sum(), own)
+    scale = max(float(g.abs().max()) for g in expected.values())
+    assert scale > 0.1
+    for loss in ((tree * every).sum(), (row * every).sum()):
+        assert tiny.worst(tiny.gradients(loss, model), expected) < 1e-5 * max(1.0, scale)
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_branches_and_trees_do_not_see_each_other(architecture: str) -> None:
+    model = tiny.make_model(architecture)
+    found = examples()
+    before = flat(found)
+    changed = examples()
+    changed[0].branches[1].ids[:] = [8] * 9
+    changed[1].branches[0].ids[:] = [9] * 12
+    after = flat(changed)
+    with torch.no_grad():
+        one, two = (token_log_probabilities(model, batch) for batch in (before, after))
+    touched = (before.branch == 1) | (before.branch == 3)
+    assert torch.equal(one[~touched], two[~touched])
+    assert (one[touched] - two[touched]).abs().min() > 0
+
+
+def test_a_later_token_does_not_change_an_earlier_one() -> None:
+    model = tiny.make_model("qwen3")
+    rng = random.Random(3)
+    ids = tiny.draw(rng, 20)
+    with torch.no_grad():
+        one = token_log_probabilities(model, flat([tiny.example([], ids)]))
+        two = token_log_probabilities(model, flat([tiny.example([], [*ids[:12], *tiny.draw(rng, 8)])]))
+    assert torch.equal(one[:11], two[:11])
+    assert not torch.equal(one, two)
+
+
+def test_a_window_hides_what_is_further_back() -> None:
+    model = tiny.make_model("mistral", num_hidden_layers=1)
+    rng = random.Random(4)
+    ids = tiny.draw(rng, 14)
+    far = [7 if i != 7 else 8 for i in [ids[0]]] + ids[1:]
+    near = ids[:10] + [7 if ids[10] != 7 else 8] + ids[11:]
+    with torch.no_grad():
+        base, other, close = (
+            token_log_probabilities(model, flat([tiny.example([], row)]))[-1] for row in (ids, far, near)
+        )
+    assert torch.equal(base, other)
+    assert not torch.equal(base, close)
+
+
+def test_the_layout_must_arrive() -> None:
+    model = tiny.make_model("llama")
+    with pytest.raises(ModelError, match="does not hand the layout on"):
+        model(input_ids=torch.tensor([[7, 8]]), use_cache=False)
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_every_tested_architecture_passes_the_check(architecture: str) -> None:
+    model = tiny.make_model(architecture).train()
+    attention.check(model)
+    assert model.training
+    assert model.config._attn_implementation == attention.NAME
+
+
+def test_the_check_finds_attention_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.make_model("qwen3")
+    real = attention._causal
+    monkeypatch.setattr(attention, "_causal", lambda q, k, v, options: real(q, k, v, options) * 1.05)
+    with pytest.raises(ModelError, match="its logits differ by"):
+        attention.check(model)
+
+
+def test_an_architecture_that_is_not_supported_is_refused() -> None:
+    config = AutoConfig.for_model(
+        "bloom", vocab_size=60, hidden_size=16, n_layer=1, n_head=2, bos_token_id=None, eos_token_id=1
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ModelError, match="Bloom"):
+        attention.check(model)
+
+
+def test_attention_sinks_are_refused() -> None:
+    one = torch.zeros(1, 1, 2, 4)
+    with pytest.raises(ModelError, match="attention sinks"):
+        attention.attention(nn.Module(), one, one, one, None, layout=Layout((Tree(0, 0, (2,)),)), s_aux=torch.zeros(1))
+
+
+def test_a_slot_moves_whole() -> None:
+    cache = Cache(1, 3, 4)
+    keys, values = cache.keys_values(0, torch.zeros(1, 2, 1, 5))
+    keys[2], values[2], cache.lengths[2] = 3.0, 4.0, 2
+    cache.move(2, 0)
+    assert cache.lengths.tolist() == [2, 0, 2]
+    assert keys[0, :, :2].eq(3).all()
+    assert values[0, :, :2].eq(4).all()
+    assert keys[0, :, 2:].eq(0).all()
