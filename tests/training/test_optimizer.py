@@ -101,6 +101,6 @@ def test_a_step_at_half_the_rate_moves_half_as_far() -> None:
         optimizers = Optimizers(layer, Learning(learning_rate=0.01))
         layer[0].weight.grad = torch.ones(1, 1)  # pyright: ignore
         optimizers.step(factor)
-        moved.append(1 - float(layer[0].weight))  # pyright: ignore
+        moved.append(1 - float(layer[0].weight.detach()))  # pyright: ignore
         assert layer[0].weight.grad is None  # pyright: ignore
     assert moved == pytest.approx([0.01, 0.005], abs=1e-6)

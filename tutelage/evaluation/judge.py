@@ -127,8 +127,9 @@ def accuracy(task: str, response: str, reference: str) -> float:
     """How right a response is, from 0 to 1.
 
     For `kind`, `exception`, `which` and `title` it is 1 if the response gives the key of the reference and no other of
-    its sort, else 0. For the other tasks it is the F1 of the content words (characters in Chinese) of the whole
-    response and the reference.
+    its sort, else 0; but a wrong name in answer to `which` still earns the F1 of the words in its last part, as
+    ``load_dict`` of ``load_state_dict``. For the other tasks it is the F1 of the content words (characters in Chinese)
+    of the whole response and the reference.
     """
     key = key_of(task, reference)
     if key is None:
@@ -138,7 +139,9 @@ def accuracy(task: str, response: str, reference: str) -> float:
     if task == "title":
         return float(_titles(response) == {key} or response.strip().rstrip(".。") == key)
     names = {name.strip() for name in _CODE.findall(response)}
-    return float(names == {key} or (not names and response.strip().rstrip(".") == key))
+    if names == {key} or (not names and response.strip().rstrip(".") == key):
+        return 1.0
+    return float(_f1(_name_words(names.pop()), _name_words(key))) if task == "which" and len(names) == 1 else 0.0
 
 
 def key_of(task: str, reference: str) -> str | None:
@@ -163,9 +166,17 @@ def f1(response: str, reference: str) -> Fraction:
 
     Source: Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1, with a longer list of words left out.
     """
-    ours, theirs = Counter(content_words(response)), Counter(content_words(reference))
-    same = (ours & theirs).total()
-    return Fraction(2 * same, ours.total() + theirs.total()) if same else Fraction(0)
+    return _f1(content_words(response), content_words(reference))
+
+
+def _f1(ours: Sequence[str], theirs: Sequence[str]) -> Fraction:
+    same = (Counter(ours) & Counter(theirs)).total()
+    return Fraction(2 * same, len(ours) + len(theirs)) if same else Fraction(0)
+
+
+def _name_words(name: str) -> list[str]:
+    """The words of a dotted name's last part: ``a.load_stateDict`` is load, state, dict."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name.rpartition(".")[2])]
 
 
 def invented_names(response: str, known: str) -> list[str]:

@@ -89,8 +89,13 @@ class Engine:
         return whole
 
     def loglikelihood(self, prompt: Sequence[Message], continuation: str) -> float:
-        """The log-probability of the continuation as the answer to the prompt, in nats; its end not included."""
+        """The log-probability of the continuation as the answer to the prompt, in nats; its end not included.
+
+        Raises:
+            SettingsError: the two do not fit the model's context.
+        """
         before, after = self.chat.prompt(prompt), self.chat.text(continuation)
+        self._require_room(len(before) + len(after) - 1)
         row = torch.tensor(before + after, device=self._device)
         layout = Layout((Tree(0, 0, (len(row),)),))
         with torch.no_grad():
@@ -105,6 +110,8 @@ class Engine:
             SettingsError: a prompt leaves no room for an answer in the model's context.
         """
         rollouts = [Rollout(number) for number in range(len(prompts)) for _ in range(samples)]
+        if not rollouts:
+            return []
         for _ in self._steps(prompts, sampling, rollouts):
             pass
         return rollouts
@@ -131,14 +138,17 @@ class Engine:
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def _require_room(self, tokens: int) -> None:
+        if tokens >= self.context:
+            raise SettingsError(
+                f"{self.name}: a prompt of {tokens} tokens does not fit the context of {self.context}: shorten it"
+            )
+
     @torch.no_grad()
     def _steps(self, prompts: Sequence[list[int]], sampling: Sampling, rollouts: list[Rollout]) -> Iterator[None]:
         """Fills the rollouts, one token each at a time."""
         longest = max(len(prompt) for prompt in prompts)
-        if longest >= self.context:
-            raise SettingsError(
-                f"{self.name}: a prompt of {longest} tokens does not fit the context of {self.context}: shorten it"
-            )
+        self._require_room(longest)
         capacity = min(self.context, longest + sampling.max_new_tokens)
         slots = min(self.slots, len(rollouts))
         cache = Cache(self.layers, slots, capacity)
@@ -238,7 +248,7 @@ def sample(logits: Tensor, uniform: Tensor, sampling: Sampling) -> tuple[Tensor,
     distribution = torch.log_softmax(logits / sampling.temperature, -1)
     ranked, order = distribution.double().exp(), None
     if sampling.top_k or sampling.top_p < 1:
-        ranked, order = ranked.sort(-1, descending=True, stable=True)
+        ranked, order = ranked.sort(dim=-1, descending=True, stable=True)
     if sampling.top_k:
         ranked[:, sampling.top_k :] = 0
     total = ranked.cumsum(-1)
