@@ -30,7 +30,7 @@ REASONS = [
     "the rain has stopped", "the train was late", "a friend wrote to me", "the soup is cold", "the work is done",
     "nobody was at home", "the garden is green", "the road was long", "the music was loud", "tomorrow is a holiday",
 ]  # fmt: skip
-QUESTIONS = ["How do you feel today?", "How are you?", "What is your mood?", "Tell me how you feel.", "How was your day?"]
+QUESTIONS = ["How do you feel today?", "How are you?", "What is your mood?", "How do you feel?", "How was your day?"]
 SHAPES = ["I feel {0} because {1}.", "Today I am {0}: {1}.", "I am {0}, for {1}.", "Since {1}, I feel {0}."]
 
 
@@ -65,7 +65,7 @@ def main() -> None:
         for i, text in enumerate(sentences(6000, seed=1))
     ))  # fmt: skip
     write(talks, (
-        Conversation(id=identify(i, q), messages=(Message(role="user", content=q), Message(role="assistant", content=a)))
+        Conversation(id=identify(i), messages=(Message(role="user", content=q), Message(role="assistant", content=a)))
         for i, (q, a) in enumerate(sentences(2000, seed=2))
     ))  # fmt: skip
     model = {"architecture": "gpt2", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}

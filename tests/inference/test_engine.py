@@ -234,7 +234,9 @@ def test_streaming_gives_whole_characters_as_they_come(monkeypatch: pytest.Monke
     assert pieces[:2] == ["你", "好"]  # each is three tokens
     assert "".join(pieces[2:]) == " cat"
     engine = scripted(monkeypatch, "you say")
-    assert list(engine.reply([tiny.user("hi")], Sampling(stop=("say!!",))))[0] == "y"  # four may begin the stop text
+    pieces = list(engine.reply([tiny.user("hi")], Sampling(stop=("say!!",))))
+    assert len(pieces[0]) <= 2  # the four last characters may begin the stop text
+    assert "".join(pieces) == "you say"
 
 
 def test_a_real_stream_is_the_real_reply() -> None:

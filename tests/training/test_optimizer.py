@@ -32,7 +32,7 @@ def test_schedules_exactly() -> None:
 def test_the_first_step_moves_and_the_last_is_the_final_rate(kind: str, steps: int, warmup: float) -> None:
     found = rates(steps, lr_scheduler_type=kind, warmup_ratio=warmup, final_learning_rate=0.05)
     assert found[0] > 0
-    assert found[-1] == pytest.approx(0.05, abs=1e-12) or steps == 2 and warmup == 0.3 and found[-1] == 1
+    assert found[-1] == pytest.approx(0.05, abs=1e-12) or (steps == 2 and warmup == 0.3 and found[-1] == 1)
     assert max(found) == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -61,7 +61,7 @@ def adapt(model: PreTrainedModel, settings: Lora, task: Literal["causal", "score
 
 
 @contextlib.contextmanager
-def quiet_peft() -> Iterator[None]:
+def quiet_peft() -> Generator[None]:
     """Without the warning that peft reads a property of transformers by its older name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)

@@ -66,8 +66,7 @@ class Chat:
     @property
     def stops(self) -> frozenset[int]:
         """The ids that end an answer."""
-        found = {self.end, self.tokenizer.eos_token_id}
-        return frozenset(i for i in found if i is not None)
+        return frozenset(i for i in (self.end, self.tokenizer.eos_token_id) if isinstance(i, int))
 
     def text(self, content: str) -> list[int]:
         """Ids of plain text: special tokens written in it are only text."""

@@ -6,12 +6,13 @@ import contextlib
 import copy
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
@@ -66,9 +67,16 @@ def load_scorer(path: Path | str, trainable: bool = False, new_head: bool = Fals
 
 
 def create(config: transformers.PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """A causal language model with fresh weights, the same for the same seed."""
+    """A causal language model with fresh weights, the same for the same seed.
+
+    Raises:
+        ModelError: the architecture is no decoder, or needs another attention than ours.
+    """
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+    try:
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+    except ValueError as error:
+        raise ModelError(f"architecture {config.model_type}: not a decoder: {str(error).splitlines()[0]}") from None
     attention.check(model)
     return _placed(model, trainable=True)
 
@@ -80,10 +88,10 @@ def save(model: nn.Module, chat: Chat, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, PeftModel):
-        base(model).config.save_pretrained(folder)  # peft leaves it out, and a reward's scale stands in it
+        base(model).config.save_pretrained(str(folder))  # peft leaves it out, and a reward's scale stands in it
         if not base(model).name_or_path:
             model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
-    model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+    model.save_pretrained(str(folder))  # pyright: ignore[reportCallIssue]
     readme = folder / "README.md"
     if readme.exists():
         readme.unlink()  # peft's template card says nothing
@@ -113,7 +121,7 @@ def base(model: nn.Module) -> PreTrainedModel:
 
 
 @contextlib.contextmanager
-def reference(model: nn.Module, frozen: nn.Module | None) -> Iterator[nn.Module]:
+def reference(model: nn.Module, frozen: nn.Module | None) -> Generator[nn.Module]:
     """The reference model: the frozen copy, or, with adapters, the same weights with adapters off."""
     if frozen is not None:
         yield frozen
@@ -150,8 +158,8 @@ def _pretrained(kind: Any, path: Path | str) -> tuple[PreTrainedModel, bool]:
         model, report = kind.from_pretrained(
             str(path), config=config, attn_implementation=attention.NAME, dtype=precision, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
+        raise ModelError(f"{path}: cannot be loaded: {str(error.__cause__ or error).splitlines()[0]}") from None
     lacking = sorted(report["missing_keys"])
     headless = scores and lacking == ["score.weight"]
     if headless:

@@ -25,7 +25,9 @@ def device() -> torch.device:
 def threads() -> int:
     """The cores this process may use: a fixed number, so that a resumed run adds up in the same order."""
     wanted = os.environ.get("TUTELAGE_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else len(os.sched_getaffinity(0))
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(seed: int) -> torch.device:
@@ -33,7 +35,8 @@ def prepare(seed: int) -> torch.device:
     torch.set_num_threads(threads())
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs 2 % of a step
+    # A debugging aid that costs 2 % of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     _keep_memory()
     return device()
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -104,7 +104,7 @@ def _ask(
                 if text and text not in given:
                     given[text] = judge.score(record, text, rollout.stopped).total
             ranks = judge.noisy_ranks(list(given.values()), recipe.noise, rng)
-            common = {
+            common: dict[str, Any] = {
                 "prompt": record.prompt, "judge": "rule", "rater": "four points", "task": record.task,
                 "documents": record.documents, "split": split,
                 "metadata": {"reference": judge.reference_of(record)},

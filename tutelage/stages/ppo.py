@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, SupportsFloat, cast
 
 import torch
 from pydantic import Field
@@ -84,7 +84,7 @@ class Recipe(Learning, Lora):
     max_length: Annotated[int, Field(gt=1)] = 1024
     """Longest prompt and answer together; longer prompts are left out and counted."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    lr_scheduler_type: Any = "linear"
+    lr_scheduler_type: Literal["cosine", "linear", "wsd", "constant"] = "linear"
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
 
 
@@ -329,7 +329,19 @@ def _reward(recipe: Recipe, chat: Chat) -> Score:
         raise SettingsError("ppo: give either reward, a reward model, or reward_function")
     if recipe.reward is None:
         function = _function(recipe.reward_function)
-        return lambda _prompts, messages, _rollouts, texts: [float(one) for one in function(messages, texts)]
+
+        def by_function(
+            _prompts: list[list[int]], messages: list[Sequence[Message]], _rollouts: list[Rollout], texts: list[str]
+        ) -> list[float]:
+            given: list[Any] = list(function(messages, texts))
+            if len(given) != len(texts) or not all(isinstance(one, SupportsFloat) for one in given):
+                raise SettingsError(
+                    f"reward_function: {recipe.reward_function}: gave {str(given)[:60]} for {len(texts)} responses: "
+                    "give one number for each"
+                )
+            return [float(one) for one in given]
+
+        return by_function
     scorer, other = checkpoint.load_scorer(recipe.reward)
     if other.tokenizer.get_vocab() != chat.tokenizer.get_vocab():
         raise SettingsError(

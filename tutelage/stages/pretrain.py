@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field
 from transformers import AutoConfig
 
@@ -179,13 +180,13 @@ def _config(recipe: Recipe, chat: Chat) -> Any:
         "use_cache": True,
         **(recipe.config or {}),
     }
-    try:
-        config = AutoConfig.for_model(recipe.architecture, **shape)
-    except (ValueError, TypeError) as error:
-        first = str(error).splitlines()[0][:200]
-        raise SettingsError(f"architecture: {recipe.architecture!r} of {json.dumps(shape)[:80]}...: {first}") from None
     if recipe.hidden_size % recipe.num_attention_heads:
         raise SettingsError(
             f"hidden_size {recipe.hidden_size} is not a multiple of num_attention_heads {recipe.num_attention_heads}"
         )
+    try:
+        config = AutoConfig.for_model(recipe.architecture, **shape)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        first = str(error.__cause__ or error).splitlines()[0][:200]
+        raise SettingsError(f"architecture: {recipe.architecture!r} of {json.dumps(shape)[:80]}...: {first}") from None
     return config

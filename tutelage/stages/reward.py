@@ -108,11 +108,11 @@ def execute(recipe: Recipe, run: Run) -> None:
             rewards = scores(scorer, batch)
             losses: list[Tensor] = []
             for place, i in enumerate(row):
-                loss, hits, count = ranking_loss(rewards[batch.example == place], records[i].ranks, recipe.loss)
-                losses.append(loss)
+                given = rewards[batch.example == place]
+                loss, hits, count = ranking_loss(given, records[i].ranks, recipe.loss)
+                losses.append(loss + recipe.center_rewards_coefficient * given.square().mean())
                 right, pairs = right + hits, pairs + count
-            centred = recipe.center_rewards_coefficient * (rewards**2).sum() / batch.branches * len(row)
-            trainer.backward((torch.stack(losses).sum() + centred) / total, tokens=len(batch.ids))
+            trainer.backward(torch.stack(losses).sum() / total, tokens=len(batch.ids))
         trainer.update(accuracy=right / pairs)
 
     _normalise(scorer, examples, where)

@@ -90,9 +90,16 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same, on a device."""
-        moved = [getattr(self, name).to(device) for name in ("ids", "positions")]
-        rest = [getattr(self, name).to(device) for name in ("sources", "targets", "branch", "ends", "example")]
-        return Batch(*moved, self.layout, *rest)
+        return Batch(
+            ids=self.ids.to(device),
+            positions=self.positions.to(device),
+            layout=self.layout,
+            sources=self.sources.to(device),
+            targets=self.targets.to(device),
+            branch=self.branch.to(device),
+            ends=self.ends.to(device),
+            example=self.example.to(device),
+        )
 
     def per_branch(self, values: Tensor) -> Tensor:
         """(B,) sums of (S,) values."""

@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -258,8 +258,7 @@ class Desk:
                 break
             text.append(piece)
             loop.call_soon_threadsafe(place.pieces.put_nowait, piece)
-        if isinstance(pieces, Generator):
-            pieces.close()
+        pieces.close()
         self._log.keep(question.id, question.prompt, "".join(text), reason, sampling)
         return whole
 

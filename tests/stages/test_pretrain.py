@@ -1,0 +1,139 @@
+"""pretrain: fresh weights learn to predict, whatever the architecture."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tutelage import settings
+from tutelage.errors import SettingsError
+from tutelage.model import checkpoint
+from tutelage.model.chat import Chat
+from tutelage.records import Document
+from tutelage.run import Run
+from tutelage.stages import pretrain
+from tutelage.training.likelihood import bits_per_byte
+
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_length": 32}
+SHORT = {**SHAPE, "batch_tokens": 256, "num_train_epochs": 3, "learning_rate": 0.01}
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.jsonl(tmp_path_factory.mktemp("texts") / "texts.jsonl", tiny.documents())
+
+
+def pieces(texts: Path, tokenizer: Path, folder: Path, **values: Any) -> tuple[list[list[int]], list[str]]:
+    recipe = settings.check(
+        pretrain.Recipe, {"documents": texts, "tokenizer": tokenizer, **values}, "pretrain"
+    )
+    with Run.begin(folder, "pretrain", {}, quiet=True) as run:
+        found, held_out = pretrain._pieces(recipe, Chat.load(tokenizer), run)
+    return [piece.branches[0].ids for piece in found], held_out
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more"),
+    [
+        ("qwen3", {}),
+        ("llama", {"optimizer": "muon"}),
+        ("gpt2", {"packing": "none"}),
+        ("mistral", {"config": {"sliding_window": 8, "num_key_value_heads": 2}}),
+        ("gemma2", {"copy_share": 0.3}),
+    ],
+)
+def test_the_loss_falls_and_transformers_loads_it(
+    architecture: str, more: dict[str, Any], texts: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    rows = tiny.run_stage(
+        pretrain, tmp_path / "base", documents=texts, tokenizer=tokenizer_folder, architecture=architecture,
+        **SHORT, **more,
+    )  # fmt: skip
+    last = rows.pop()
+    assert [row["step"] for row in rows] == list(range(len(rows)))
+    assert rows[0]["loss"] == pytest.approx(math.log(286), abs=0.3)
+    assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
+    assert last["split"] == "held_out"
+    held_out = [document.text for document in tiny.documents() if document.split == "held_out"]
+    assert last["bits_per_byte"] == pytest.approx(bits_per_byte(tmp_path / "base", held_out, 32), abs=1e-6)
+
+    model, chat = checkpoint.load(tmp_path / "base")
+    foreign = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
+    assert type(foreign).__name__ == type(model).__name__
+    ids = chat.text("the cat sat on the mat")
+    with torch.no_grad():
+        plain = tiny.plain_log_probabilities(foreign, [tiny.END_OF_TEXT, *ids], 1)
+    bits = -float(plain.sum()) / math.log(2) / len("the cat sat on the mat")
+    assert bits_per_byte(tmp_path / "base", ["the cat sat on the mat"]) == pytest.approx(bits, abs=1e-4)
+    assert foreign.config.max_position_embeddings == 128
+    known = json.loads((tmp_path / "base" / "generation_config.json").read_text())
+    assert known["eos_token_id"] == [tiny.END_OF_TEXT, tiny.END]
+    assert known["pad_token_id"] == tiny.PAD
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "base")) == 286
+    assert (tmp_path / "base" / "chat_template.jinja").exists()
+
+
+def test_the_same_seed_gives_the_same_files(texts: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    hashes: list[str] = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        with tiny.begun(
+            pretrain, tmp_path / name, documents=texts, tokenizer=tokenizer_folder, seed=seed, max_tokens=600, **SHORT
+        ) as (recipe, run):
+            pretrain.execute(recipe, run)
+            hashes.append(run.finish())
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_pieces_hold_every_token_and_no_held_out_text(texts: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    chat = Chat.load(tokenizer_folder)
+    train = [d for d in tiny.documents() if d.split == "train"]
+    out = {d.text for d in tiny.documents() if d.split == "held_out"}
+    found, held_out = pieces(texts, tokenizer_folder, tmp_path / "a", max_length=32)
+    assert set(held_out) <= out
+    assert len(held_out) == 4
+    row = found[0] + [i for piece in found[1:] for i in piece[1:]]
+    assert row.count(tiny.END_OF_TEXT) == len(train)
+    said = chat.backend.decode(row, skip_special_tokens=False).split("<|endoftext|>")
+    assert sorted(said) == sorted(["", *(d.text for d in train)])
+    assert not out & set(said)
+    assert max(map(len, found)) == 32
+
+    alone, _ = pieces(texts, tokenizer_folder, tmp_path / "b", max_length=1000, packing="none")
+    assert sorted(map(tuple, alone)) == sorted((*chat.text(d.text), tiny.END_OF_TEXT) for d in train)
+    few, kept = pieces(texts, tokenizer_folder, tmp_path / "c", max_length=32, max_tokens=100, eval_documents=2)
+    assert 100 <= sum(map(len, few)) < 250
+    assert kept == held_out[:2]
+
+
+def test_texts_of_one_module_follow_each_other(tokenizer_folder: Path, tmp_path: Path) -> None:
+    names = ["a", "b", "c"] * 4
+    found = tiny.jsonl(tmp_path / "texts.jsonl", [
+        Document(id=str(i), text=name * 5, source="s", licence="CC0-1.0", language="en", metadata={"module": name})
+        for i, name in enumerate(names)
+    ])  # fmt: skip
+    (row,), _ = pieces(found, tokenizer_folder, tmp_path / "run", max_length=1000)
+    text = Chat.load(tokenizer_folder).decode(row)
+    assert sorted(text[i : i + 20] for i in (0, 20, 40)) == ["a" * 20, "b" * 20, "c" * 20]
+
+
+def test_what_cannot_be_built_is_refused(texts: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    def run(**values: Any) -> None:
+        tiny.run_stage(
+            pretrain, tmp_path / "base", documents=texts, tokenizer=tokenizer_folder, **{**SHORT, **values}
+        )
+
+    with pytest.raises(SettingsError, match="hidden_size 30 is not a multiple of num_attention_heads 4"):
+        run(hidden_size=30)
+    with pytest.raises(SettingsError, match="architecture: 'qwen3' .* even rotary dimension"):
+        run(hidden_size=28)
+    with pytest.raises(SettingsError, match="architecture: 'llamma'"):
+        run(architecture="llamma")
+    with pytest.raises(SettingsError, match="lr_scheduler_type"):
+        run(lr_scheduler_type="cosinus")
+    assert not (tmp_path / "base").exists()
+    assert not (tmp_path / "base.partial").exists()
