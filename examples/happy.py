@@ -68,11 +68,14 @@ def main() -> None:
         Conversation(id=identify(i), messages=(Message(role="user", content=q), Message(role="assistant", content=a)))
         for i, (q, a) in enumerate(sentences(2000, seed=2))
     ))  # fmt: skip
-    model = {"architecture": "gpt2", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {"architecture": "gpt2", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    small = {"batch_tokens": 1024, "learning_rate": 2e-3, "num_train_epochs": 2}
     stages = [
         ("tokenizer", tokenizer, {"documents": texts, "vocab_size": 400}),
-        ("pretrain", pretrain, {"documents": texts, "tokenizer": FOLDER / "tokenizer", "max_length": 64, **model}),
-        ("sft", sft, {"model": FOLDER / "pretrain", "conversations": talks, "num_train_epochs": 2}),
+        ("pretrain", pretrain, {
+            "documents": texts, "tokenizer": FOLDER / "tokenizer", "max_length": 64, **shape, **small,
+        }),
+        ("sft", sft, {"model": FOLDER / "pretrain", "conversations": talks, **small}),
         ("ppo", ppo, {
             "model": FOLDER / "sft", "prompts": talks, "reward_function": f"{__file__}:reward", "iterations": 25,
             "batch_size": 64, "max_new_tokens": 32, "init_kl_coef": 0.05, "learning_rate": 3e-4,

@@ -143,9 +143,9 @@ class Run:
         from rich.console import Console
 
         bar = progress.Progress(
-            progress.TextColumn("{task.description:<22}", markup=False), progress.BarColumn(),
-            progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), progress.TextColumn("left"),
-            progress.TimeRemainingColumn(), progress.TextColumn("{task.fields[note]}", markup=False),
+            progress.TextColumn("{task.description}", markup=False), progress.BarColumn(bar_width=14),
+            progress.MofNCompleteColumn(), progress.TimeRemainingColumn(compact=True), progress.TextColumn("left"),
+            progress.TextColumn("{task.fields[note]}", markup=False),
             console=Console(stderr=True),
         )  # fmt: skip
         length = len(items) if total is None and hasattr(items, "__len__") else total  # type: ignore[arg-type]

@@ -209,7 +209,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, text: str, ends: bool = True) -> E
 
 
 @pytest.mark.parametrize("text", ["the cat", "你好，世界 🙂 done", "naïve", "", "ends in �", "  two\n\nlines "])
-@pytest.mark.parametrize("stop", [(), ("ca",), ("世界", "世"), ("zzzzz",)])
+@pytest.mark.parametrize("stop", [(), ("ca",), ("世界", "世"), ("zzzzz",), ("ïve",), ("one",)])
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_streamed_answer_is_the_whole_one(
     monkeypatch: pytest.MonkeyPatch, text: str, stop: tuple[str, ...], ends: bool

@@ -147,6 +147,7 @@ def test_a_reward_model_can_stand_on_an_adapted_chat_model(model_folder: Path, t
     given: list[torch.Tensor] = []
     for folder in ("sft", "whole"):
         scorer, _ = checkpoint.load_scorer(tmp_path / folder, new_head=True)
+        assert not scorer.score.weight.any()  # pyright: ignore
         torch.nn.init.ones_(scorer.score.weight)  # pyright: ignore
         with torch.no_grad():
             given.append(scores(scorer, batch))

@@ -101,14 +101,16 @@ def test_answers_meet_prompts_that_are_not_their_own(tokenizer_folder: Path) -> 
     ]
     recipe = settings.check(kto.Recipe, {"model": "m", "verdicts": "v.jsonl"}, "kto")
     examples = [one for r in records if (one := answers(r.prompt, [r.response], chat, 100))]
-    found = kto._mismatched(recipe, records, examples)
+    found = kto._mismatched(recipe, records, examples, 100)
     by_answer = {tuple(e.branches[0].ids): r.prompt for e, r in zip(examples, records, strict=True)}
     for example, own, record in zip(found, examples, records, strict=True):
         assert example.prompt == own.prompt
         assert by_answer[tuple(example.branches[0].ids)] != record.prompt
     same = [Verdict(id=r.id, prompt=records[0].prompt, response=r.response, good=r.good, judge="rule") for r in records]
     with pytest.raises(RecordError, match=r"v.jsonl: all verdicts share one prompt: the KL estimate needs two"):
-        kto._mismatched(recipe, same, examples)
+        kto._mismatched(recipe, same, examples, 100)
+    short = kto._mismatched(recipe, records, examples, examples[0].tokens - 3)
+    assert {example.tokens for example in short} == {examples[0].tokens - 3}
 
 
 def test_a_stale_reference_stops_the_run(

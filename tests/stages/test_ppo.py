@@ -144,7 +144,7 @@ def test_a_python_reward_rises_and_others_load_it(
     assert rows[0]["ratio_error"] < 1e-4
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-3)
     first, last = (sum(row["score"] for row in part) / 3 for part in (rows[:3], rows[-3:]))
-    assert last > 2 * first
+    assert last > 1.7 * first
     assert rows[-1]["kl"] > 0.1
     assert all(0 <= row["clip_fraction"] <= 1 and row["entropy"] > 0 and row["dropped"] == 0 for row in rows)
     model, _ = checkpoint.load(tmp_path / "ppo")
@@ -182,7 +182,7 @@ def speaker(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.mark.parametrize(("reward_rank", "rank"), [(0, 0), (2, 4)])
 def test_a_reward_models_score_rises(
-    reward_rank: int, rank: int, speaker: Path, asked: Path, tmp_path: Path
+    reward_rank: int, rank: int, speaker: Path, tmp_path: Path
 ) -> None:
     votes = tiny.jsonl(tmp_path / "votes.jsonl", tiny.comparisons(32))
     tiny.run_stage(
@@ -192,7 +192,7 @@ def test_a_reward_models_score_rises(
     scorer, _ = checkpoint.load_scorer(tmp_path / "reward")
     assert scorer.config.reward_std > 1.0
     rows = run(
-        tmp_path / "ppo", model=speaker, prompts=asked, reward=tmp_path / "reward", init_kl_coef=0.01,
+        tmp_path / "ppo", model=speaker, prompts=votes, reward=tmp_path / "reward", init_kl_coef=0.01,
         iterations=10, samples_per_prompt=2, lora_rank=rank, learning_rate=0.01 if rank else 3e-3,
     )  # fmt: skip
     first, last = (sum(row["score"] for row in part) / 2 for part in (rows[:2], rows[-2:]))
@@ -251,7 +251,7 @@ def test_a_great_cost_of_kl_keeps_the_policy_at_home(
     kls = [
         run(
             tmp_path / f"ppo{cost}", model=model_folder, prompts=asked, reward_function=f"{rewards}:vowels",
-            init_kl_coef=cost,
+            init_kl_coef=cost, samples_per_prompt=1,
         )[-1]["kl"]
         for cost in (0.0, 1.0)
     ]  # fmt: skip
@@ -373,7 +373,7 @@ def test_a_reward_model_with_another_tokenizer_is_refused(
 
 
 def test_prompts_that_leave_no_room_are_told(model_folder: Path, asked: Path, rewards: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"prompts.jsonl: no prompt of 24 leaves room for 6 tokens in max_length 10"):
+    with pytest.raises(RecordError, match=r"prompts.jsonl: no prompt of 24 leaves room for 6 tokens in max_length 10: "):
         run(tmp_path / "ppo", model=model_folder, prompts=asked, reward_function=f"{rewards}:half", max_length=10)
 
 

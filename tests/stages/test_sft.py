@@ -10,9 +10,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from tutelage.errors import SelfCheckError
+from tutelage.inference.engine import Engine
 from tutelage.model import checkpoint
 from tutelage.stages import sft
 from tutelage.stages.sft import imitation_loss
+from tutelage.training import samples
 from tutelage.training.batches import conversation, flat
 from tutelage.training.likelihood import token_log_probabilities
 
@@ -109,6 +111,11 @@ def test_dropout_is_on_while_learning_and_off_after(gpt2_folder: Path, talks: Pa
     tiny.run_stage(sft, tmp_path / "a", model=gpt2_folder, conversations=talks, **SHORT, max_length=40)
     a, _ = checkpoint.load(tmp_path / "a")
     assert not a.training
+    # The answers shown are those of the model that was saved, dropout off.
+    shown = json.loads((tmp_path / "a" / "samples.json").read_text())
+    asked = [[tiny.user(row["prompt"][0]["content"])] for row in shown]
+    replies = Engine.load(tmp_path / "a").replies(asked, samples.GREEDY)
+    assert [row["answers"][1]["text"] for row in shown] == [reply.text for reply in replies]
     config = json.loads((gpt2_folder / "config.json").read_text())
     assert config["resid_pdrop"] == 0.1
     calm = tmp_path / "calm"

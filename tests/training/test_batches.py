@@ -164,15 +164,18 @@ def test_answers_share_their_prompt_and_end(chat: Chat) -> None:
 def test_too_many_long_examples_stop_the_run(chat: Chat, tmp_path: Path) -> None:
     texts = ["a" * 40, *("b" for _ in range(9))]
 
-    def make(text: str) -> Example | None:
-        return batches.answers([tiny.user("hi")], [text], chat, 20)
+    def make(text: str, length: int) -> Example | None:
+        return batches.answers([tiny.user("hi")], [text], chat, length)
 
     with Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run:
-        kept, examples = batches.fitting(texts, make, Reading(max_length=20, max_dropped=0.1), Path("x.jsonl"), run)
+        where = Path("x.jsonl")
+        kept, examples = batches.fitting(texts, make, Reading(max_length=20, max_dropped=0.1), 256, where, run)
         assert kept == ["b"] * 9
         assert len(examples) == 9
         assert "9 examples, 1 too long" in (run.folder / "log.txt").read_text()
         with pytest.raises(RecordError, match=r"x.jsonl: 1 of 10 examples are longer than max_length 20 tokens"):
-            batches.fitting(texts, make, Reading(max_length=20, max_dropped=0.09), Path("x.jsonl"), run)
+            batches.fitting(texts, make, Reading(max_length=20, max_dropped=0.09), 256, where, run)
+        with pytest.raises(RecordError, match=r"x.jsonl: 1 of 10 examples are longer than the model's context of 15"):
+            batches.fitting(texts, make, Reading(max_length=20), 15, where, run)
         with pytest.raises(RecordError, match=r"x.jsonl: 1 of 1 examples are longer"):
-            batches.fitting(texts[:1], make, Reading(max_length=20, max_dropped=1), Path("x.jsonl"), run)
+            batches.fitting(texts[:1], make, Reading(max_length=20, max_dropped=1), 256, where, run)

@@ -25,8 +25,10 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 1))
 
 
-def learn(path: Path, stop: int | None = None, **settings: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Ten steps of two rows each, with dropout and a memory; killed before the update of step ``stop``, if given."""
+def learn(
+    path: Path, stop: int | None = None, late: bool = False, **settings: Any
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Ten steps of two rows each, with dropout and a memory; killed in step ``stop``, before its update or after."""
     torch.manual_seed(7)
     model = net().train()
     memory: dict[str, Any] = {"coefficient": 1.0}
@@ -37,10 +39,12 @@ def learn(path: Path, stop: int | None = None, **settings: Any) -> tuple[dict[st
         for step in trainer.steps():
             for half in data[step].split(3):
                 trainer.backward((model(half) ** 2).sum() / 6 * memory["coefficient"], tokens=3)
-            if step == stop:
+            if step == stop and not late:
                 raise Killed
             memory["coefficient"] *= 0.9
             trainer.update(extra=step)
+            if step == stop:  # its numbers are written, its state is not
+                raise Killed
         (run.folder / "model.json").write_text(json.dumps({n: p.tolist() for n, p in model.named_parameters()}))
         run.finish()
     return tiny.tensors(model), memory
@@ -48,9 +52,9 @@ def learn(path: Path, stop: int | None = None, **settings: Any) -> tuple[dict[st
 
 def test_a_killed_trainer_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, remembered = learn(tmp_path / "whole")
-    for stop in (1, 2, 6, 9):
+    for stop, late in ((1, False), (2, True), (6, False), (6, True), (9, True)):
         with pytest.raises(Killed):
-            learn(tmp_path / "cut", stop)
+            learn(tmp_path / "cut", stop, late)
     found, memory = learn(tmp_path / "cut")
     assert tiny.worst(found, whole) == 0
     assert memory == remembered == {"coefficient": pytest.approx(0.9**10)}
@@ -103,6 +107,15 @@ def test_what_is_not_finite_stops_the_run_before_it_harms(tmp_path: Path, bad: f
         with pytest.raises(SelfCheckError, match=r"step 0: the loss \(.*\) or its gradient .* is not finite: lower"):
             trainer.update()
     assert tiny.worst(tiny.tensors(model), before) == 0
+
+
+def test_a_gradient_that_is_not_finite_is_seen_behind_a_finite_loss(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(2, 1, bias=False))
+    with Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run:
+        trainer = Trainer(run, model, Learning(), steps=3)
+        trainer.backward((model(torch.ones(1, 2)).sum() * 0 + 0).abs().sqrt())
+        with pytest.raises(SelfCheckError, match=r"the loss \(0\) or its gradient \((nan|inf)\)"):
+            trainer.update()
 
 
 def test_frozen_weights_stay(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Engine:
         self.slots = slots
         config = checkpoint.base(model).config.get_text_config()
         self.layers = int(config.num_hidden_layers)
-        self.context = int(getattr(config, "max_position_embeddings", 1 << 30) or 1 << 30)
+        self.context = checkpoint.context(model)
         """Tokens of a prompt and its answer together, at most."""
 
     @classmethod

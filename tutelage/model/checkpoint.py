@@ -120,6 +120,11 @@ def base(model: nn.Module) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model  # pyright: ignore
 
 
+def context(model: nn.Module) -> int:
+    """How many tokens the model can see: its positions."""
+    return int(getattr(base(model).config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+
+
 @contextlib.contextmanager
 def reference(model: nn.Module, frozen: nn.Module | None) -> Generator[nn.Module]:
     """The reference model: the frozen copy, or, with adapters, the same weights with adapters off."""

@@ -142,11 +142,11 @@ def _from_votes(recipe: Recipe, run: Run) -> None:
     if recipe.votes is None:
         raise SettingsError("collect: judge: votes needs votes: give a file of comparisons")
     found = formats.comparisons(recipe.votes)
+    kept_out = _kept_out(found, recipe.held_out_share)
     training: list[Comparison] = []
     held_out: list[Comparison] = []
     for record in found:
-        share = int(identify("split", [message.content for message in record.prompt]), 16) / 16**16
-        chosen = held_out if share < recipe.held_out_share else training
+        chosen = held_out if _question(record) in kept_out else training
         chosen.append(replace(record, split="held_out" if chosen is held_out else "train"))
     if not training:
         raise RecordError(f"{recipe.votes}: no comparison is left to train on: lower held_out_share")
@@ -166,11 +166,22 @@ def _from_votes(recipe: Recipe, run: Run) -> None:
         run.note(f"two judges of one pair agreed {agreed} of {judged} times")
 
 
+def _kept_out(found: Sequence[Comparison], share: float) -> set[str]:
+    """The questions that are held out: those that were already, and the first by hash up to the share; at least one."""
+    questions = sorted({_question(record) for record in found})
+    count = max(1, round(share * len(questions))) if share and len(questions) > 1 else 0
+    return {_question(record) for record in found if record.split == "held_out"} | set(questions[:count])
+
+
+def _question(record: Comparison) -> str:
+    return identify("question", [message.content for message in record.prompt])
+
+
 def agreement(found: Sequence[Comparison]) -> tuple[int, int]:
     """(times that two judges ordered a pair of answers the same way, pairs that two judges both ordered)."""
     seen: dict[tuple[str, str, str], list[int]] = {}
     for record in found:
-        question = identify([message.content for message in record.prompt])
+        question = _question(record)
         for better, worse in record.pairs():
             a, b = record.responses[better], record.responses[worse]
             seen.setdefault((question, *sorted((a, b))), []).append(1 if a < b else -1)  # type: ignore[arg-type]

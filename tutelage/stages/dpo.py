@@ -73,7 +73,10 @@ def execute(recipe: Recipe, run: Run) -> None:
     found = [pair for record in records for pair in pairs_of(record, recipe.pairs_per_prompt)]
     if not found:
         raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
-    _, pairs = fitting(found, lambda pair: answers(*pair, chat, recipe.max_length), recipe, recipe.comparisons, run)
+    _, pairs = fitting(
+        found, lambda pair, length: answers(*pair, chat, length), recipe, checkpoint.context(model), recipe.comparisons,
+        run,
+    )  # fmt: skip
     sizes = [pair.tokens for pair in pairs]
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
 

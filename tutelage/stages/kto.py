@@ -19,7 +19,7 @@ from tutelage.records import Verdict
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Example, Reading, answers, fitting, flat, plan, rows
+from tutelage.training.batches import Branch, Example, Reading, answers, fitting, flat, plan, rows
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -35,10 +35,10 @@ class Recipe(Learning, Lora, Reading):
     """Answers called good or bad: a collect run, or a file in any of the usual shapes."""
     beta: Annotated[float, Field(gt=0)] = 0.1
     """Pull towards the reference; larger stays closer."""
-    desirable_weight: Annotated[float, Field(gt=0)] = 1.0
-    """Weight of good answers. With the other, balance the classes: their weighted counts within 1 to 4/3."""
-    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0
-    """Weight of bad answers."""
+    desirable_weight: Annotated[float, Field(gt=0)] | None = None
+    """Weight of good answers; by default as many times 1 as makes both classes weigh the same."""
+    undesirable_weight: Annotated[float, Field(gt=0)] | None = None
+    """Weight of bad answers; by default likewise. The rarer class is the one that is weighed up."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Verdicts of a step; the KL estimate needs at least two."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
@@ -56,16 +56,26 @@ def kto_loss(log_ratios: Tensor, good: Tensor, kl: Tensor, beta: float, weights:
     return torch.where(good, weights[0] * (1 - torch.sigmoid(gain)), weights[1] * (1 - torch.sigmoid(-gain)))
 
 
+def class_weights(recipe: Recipe, good: int, bad: int) -> tuple[float, float]:
+    """(of good, of bad): as asked, or so that both classes weigh the same and the more frequent one weighs 1.
+
+    Unbalanced classes make the policy shrink from all answers. Source: Ethayarajh et al. 2024, equation 8.
+    """
+    desirable = max(1.0, bad / good) if recipe.desirable_weight is None else recipe.desirable_weight
+    undesirable = max(1.0, good / bad) if recipe.undesirable_weight is None else recipe.undesirable_weight
+    return desirable, undesirable
+
+
 def execute(recipe: Recipe, run: Run) -> None:
     """Tunes and saves the policy."""
     where = device.prepare(recipe.seed)
     model, chat = checkpoint.load(recipe.model)
     records = formats.verdicts(recipe.verdicts)
     kept, examples = fitting(
-        records, lambda record: answers(record.prompt, [record.response], chat, recipe.max_length), recipe,
-        recipe.verdicts, run,
+        records, lambda record, length: answers(record.prompt, [record.response], chat, length), recipe,
+        checkpoint.context(model), recipe.verdicts, run,
     )  # fmt: skip
-    mismatched = _mismatched(recipe, kept, examples)
+    mismatched = _mismatched(recipe, kept, examples, min(recipe.max_length, checkpoint.context(model)))
     good = torch.tensor([record.good for record in kept], device=where)
     if bool(good.all()) or not bool(good.any()):
         raise RecordError(f"{recipe.verdicts}: every verdict is {'good' if bool(good.all()) else 'bad'}: it needs both")
@@ -78,8 +88,8 @@ def execute(recipe: Recipe, run: Run) -> None:
     astray = reference.response_log_probabilities(run, model, mismatched, recipe.max_batch_tokens)[:, 0].to(where)
     policy = adapt(model, recipe, "causal", recipe.seed)
     reference.self_check(policy, examples[0], known[:1])
-    run.note(f"{int(good.sum())} of {len(kept)} are good")
-    weights = (recipe.desirable_weight, recipe.undesirable_weight)
+    weights = class_weights(recipe, int(good.sum()), int((~good).sum()))
+    run.note(f"{int(good.sum())} of {len(kept)} are good, and weigh {weights[0]:.2f} against {weights[1]:.2f}")
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
         total = len(steps[step])
@@ -102,8 +112,11 @@ def execute(recipe: Recipe, run: Run) -> None:
     samples.write(run, recipe.model, [record.prompt for record in kept], policy, chat)
 
 
-def _mismatched(recipe: Recipe, kept: list[Verdict], examples: list[Example]) -> list[Example]:
-    """Each prompt with the response of another prompt, for the KL estimate: the next in a shuffled ring."""
+def _mismatched(recipe: Recipe, kept: list[Verdict], examples: list[Example], length: int) -> list[Example]:
+    """Each prompt with the response of another prompt, for the KL estimate: the next in a shuffled ring.
+
+    length: of both together, in tokens, at most; a longer response is cut.
+    """
     order = list(range(len(kept)))
     random.Random(recipe.seed).shuffle(order)
     mismatched = list(examples)
@@ -112,5 +125,7 @@ def _mismatched(recipe: Recipe, kept: list[Verdict], examples: list[Example]) ->
         other = next((i for i in others if kept[i].prompt != kept[this].prompt), None)
         if other is None:
             raise RecordError(f"{recipe.verdicts}: all verdicts share one prompt: the KL estimate needs two")
-        mismatched[this] = Example(examples[this].prompt, examples[other].branches)
+        (response,) = examples[other].branches
+        room = length - len(examples[this].prompt)
+        mismatched[this] = Example(examples[this].prompt, [Branch(response.ids[:room], response.trained[:room])])
     return mismatched

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +54,10 @@ class Recipe(Learning, Lora):
     """Rounds of drawing answers and learning from them."""
     batch_size: Annotated[int, Field(gt=0)] = 128
     """Answers of an iteration."""
-    samples_per_prompt: Annotated[int, Field(gt=0)] = 1
-    """Answers to each prompt among them."""
+    samples_per_prompt: Annotated[int, Field(gt=0)] = 4
+    """Answers to each prompt among them; the prompt is computed once for all of them."""
     mini_batch_size: Annotated[int, Field(gt=0)] = 32
-    """Answers of an update."""
+    """Answers of an update; those to one prompt stay together."""
     ppo_epochs: Annotated[int, Field(gt=0)] = 2
     """How often an iteration's answers are learned from."""
     init_kl_coef: Annotated[float, Field(ge=0)] = 0.05
@@ -144,6 +145,9 @@ class Experience:
     """An iteration's answers, ready to learn from. N answers, T tokens of the longest."""
 
     examples: list[Example]
+    """One for each prompt."""
+    places: list[list[int]]
+    """The answers of each example, by their place among the N."""
     old: Tensor
     """(N, T) log-probabilities when drawn."""
     values: Tensor
@@ -156,7 +160,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     """Trains and saves the policy."""
     where = device.prepare(recipe.seed)
     model, chat = checkpoint.load(recipe.model)
-    prompts, messages = _prompts(recipe, chat, run)
+    prompts, messages = _prompts(recipe, chat, checkpoint.context(model), run)
     reward = _reward(recipe, chat)
     frozen = copy.deepcopy(model) if recipe.lora_rank == 0 else None
     policy = adapt(model, recipe, "causal", recipe.seed)
@@ -165,7 +169,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     per_iteration = max(1, recipe.batch_size // recipe.samples_per_prompt)
     passes = -(-recipe.iterations * per_iteration // len(prompts))
     order = [i for step in plan([1] * len(prompts), 1, passes, recipe.seed) for i in step]
-    self_check(policy, flat([_example(prompts[0], chat.answer("ready"))]).to(where))
+    self_check(policy, flat(grouped(prompts, [Rollout(0, chat.answer("ready"))])).to(where))
     engine = Engine(policy, chat, run.path.name, slots=min(128, recipe.batch_size))
     memory: dict[str, Any] = {"kl_coef": recipe.init_kl_coef}
     trainer = Trainer(run, both, recipe, steps=recipe.iterations, memory=memory)
@@ -177,13 +181,13 @@ def execute(recipe: Recipe, run: Run) -> None:
         rollouts = engine.generate([prompts[i] for i in chosen], sampling, recipe.samples_per_prompt)
         asked = [chosen[rollout.prompt] for rollout in rollouts]
         texts = [engine.text(rollout, sampling) for rollout in rollouts]
-        given = reward([prompts[i] for i in asked], [messages[i] for i in asked], rollouts, texts)
+        given = reward([prompts[i] for i in chosen], [messages[i] for i in asked], rollouts, texts)
         kept = [place for place, one in enumerate(given) if one == one and abs(one) != float("inf")]
         if len(kept) < 2:
             raise RecordError(f"reward: {len(given) - len(kept)} of {len(given)} scores are not finite numbers")
         with checkpoint.reference(policy, frozen) as reference:
             answers = [rollouts[i] for i in kept]
-            examples = [_example(prompts[asked[i]], rollouts[i].ids) for i in kept]
+            examples = grouped([prompts[i] for i in chosen], answers)
             scored = [given[i] for i in kept]
             experience = _experience(recipe, examples, answers, scored, reference, value, trainer)
         _learn(recipe, experience, policy, value, trainer, step)
@@ -197,8 +201,22 @@ def execute(recipe: Recipe, run: Run) -> None:
     samples.write(run, recipe.model, messages, policy, chat)
 
 
-def _example(prompt: list[int], ids: list[int]) -> Example:
-    return Example(prompt, [Branch(ids, [True] * len(ids))])
+def grouped(prompts: Sequence[list[int]], answers: Sequence[Rollout], end: int | None = None) -> list[Example]:
+    """An example for each prompt that has answers, with those as its branches; all in order.
+
+    end: put after an answer that did not end by itself.
+    """
+    examples: list[Example] = []
+    for place, rollouts in itertools.groupby(answers, key=lambda answer: answer.prompt):
+        whole = [r.ids if r.stopped or end is None else [*r.ids, end] for r in rollouts]
+        examples.append(Example(prompts[place], [Branch(ids, [True] * len(ids)) for ids in whole]))
+    return examples
+
+
+def places_of(examples: Sequence[Example]) -> list[list[int]]:
+    """The places of each example's answers among all."""
+    ends = list(itertools.accumulate(len(example.branches) for example in examples))
+    return [list(range(end - len(example.branches), end)) for example, end in zip(examples, ends, strict=True)]
 
 
 def _experience(
@@ -207,14 +225,16 @@ def _experience(
 ) -> Experience:  # fmt: skip
     """Token rewards, values and advantages of an iteration's answers."""
     where, kl_coef = trainer.device, float(trainer.memory["kl_coef"])
+    places = places_of(examples)
     longest = max(len(rollout.ids) for rollout in rollouts)
-    old, behind, values, mask = (torch.zeros(len(examples), longest, device=where) for _ in range(4))
+    old, behind, values, mask = (torch.zeros(len(rollouts), longest, device=where) for _ in range(4))
     with torch.no_grad():
         for row, batch in rows(range(len(examples)), examples, recipe.max_batch_tokens, where):
             theirs = token_log_probabilities(reference, batch, recipe.temperature)
             worth = scalar_outputs(value, batch, batch.sources)
-            spans = [len(rollouts[i].ids) for i in row]
-            for i, one, two in zip(row, theirs.split(spans), worth.split(spans), strict=True):
+            members = [i for number in row for i in places[number]]
+            spans = [len(rollouts[i].ids) for i in members]
+            for i, one, two in zip(members, theirs.split(spans), worth.split(spans), strict=True):
                 behind[i, : len(one)], values[i, : len(two)], mask[i, : len(one)] = one, two, 1.0
     for i, rollout in enumerate(rollouts):
         old[i, : len(rollout.ids)] = torch.tensor(rollout.log_probabilities, device=where)
@@ -237,8 +257,8 @@ def _experience(
         explained_variance=1 - (returns[inside] - values[inside]).var(correction=0) / (spread + 1e-8),
     )  # fmt: skip
     if recipe.target_kl is not None:
-        trainer.memory["kl_coef"] = adapted_kl_coef(kl_coef, kl, recipe.target_kl, len(examples), recipe.kl_horizon)
-    return Experience(examples, old, values, returns, advantages, mask)
+        trainer.memory["kl_coef"] = adapted_kl_coef(kl_coef, kl, recipe.target_kl, len(rollouts), recipe.kl_horizon)
+    return Experience(examples, places, old, values, returns, advantages, mask)
 
 
 def _learn(
@@ -246,11 +266,11 @@ def _learn(
 ) -> None:
     """`ppo_epochs` passes over the answers, in minibatches of a fresh order each."""
     count = len(experience.examples)
-    size = min(recipe.mini_batch_size, count)
+    size = max(1, min(recipe.mini_batch_size // recipe.samples_per_prompt, count))
     updates = recipe.ppo_epochs * len(plan([1] * count, size, 1, 0, by_count=True))
     first = True
     for minibatch in plan([1] * count, size, recipe.ppo_epochs, recipe.seed * 1_000_003 + step, by_count=True):
-        tokens = float(experience.mask[minibatch].sum())
+        tokens = float(experience.mask[[i for number in minibatch for i in experience.places[number]]].sum())
         for row, batch in rows(minibatch, experience.examples, recipe.max_batch_tokens, trainer.device):
             loss, numbers, drift = _losses(recipe, experience, row, batch, policy, value)
             if first:
@@ -268,14 +288,15 @@ def _losses(
     recipe: Recipe, experience: Experience, row: list[int], batch: Batch, policy: nn.Module, value: nn.Module
 ) -> tuple[Tensor, dict[str, Tensor], float]:
     """The loss of some answers, summed over their tokens; sums for the diagnostics; and how far ratios are from 1."""
-    inside = experience.mask[row].bool()
-    old, advantages = experience.old[row][inside], experience.advantages[row][inside]
+    members = [i for number in row for i in experience.places[number]]
+    inside = experience.mask[members].bool()
+    old, advantages = experience.old[members][inside], experience.advantages[members][inside]
     now = likelihoods(policy, batch, recipe.temperature)
     logged = now.chosen - old
     ratio = logged.exp()
     actor = policy_loss(ratio, advantages, recipe.cliprange).sum()
     worth = scalar_outputs(value, batch, batch.sources)
-    before, returns = experience.values[row][inside], experience.returns[row][inside]
+    before, returns = experience.values[members][inside], experience.returns[members][inside]
     critic = value_loss(worth, before, returns, recipe.cliprange_value).sum()
     with torch.no_grad():
         numbers = {
@@ -302,15 +323,17 @@ def _check_ratio(drift: float) -> None:
         )
 
 
-def _prompts(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[list[int]], list[tuple[Message, ...]]]:
-    """The prompts that leave room for an answer, as ids and as messages."""
+def _prompts(recipe: Recipe, chat: Chat, context: int, run: Run) -> tuple[list[list[int]], list[tuple[Message, ...]]]:
+    """The prompts that leave room for an answer and its end, as ids and as messages."""
     found = [record.prompt for record in formats.prompts(recipe.prompts)]
     encoded = [(chat.prompt(messages), messages) for messages in found]
-    kept = [(ids, messages) for ids, messages in encoded if len(ids) + recipe.max_new_tokens <= recipe.max_length]
+    length = min(recipe.max_length, context - 1)  # an answer that was cut is scored with its end put on
+    kept = [(ids, messages) for ids, messages in encoded if len(ids) + recipe.max_new_tokens <= length]
     if not kept:
+        limit = f"max_length {length}" if length == recipe.max_length else f"the model's context of {context}"
         raise RecordError(
-            f"{recipe.prompts}: no prompt of {len(found)} leaves room for {recipe.max_new_tokens} tokens in max_length "
-            f"{recipe.max_length}: raise it"
+            f"{recipe.prompts}: no prompt of {len(found)} leaves room for {recipe.max_new_tokens} tokens in {limit}: "
+            "shorten them, or lower max_new_tokens"
         )
     run.note(f"{len(kept)} prompts, {len(found) - len(kept)} too long")
     return [ids for ids, _ in kept], [messages for _, messages in kept]
@@ -334,7 +357,7 @@ def _reward(recipe: Recipe, chat: Chat) -> Score:
             _prompts: list[list[int]], messages: list[Sequence[Message]], _rollouts: list[Rollout], texts: list[str]
         ) -> list[float]:
             given: list[Any] = list(function(messages, texts))
-            if len(given) != len(texts) or not all(isinstance(one, SupportsFloat) for one in given):
+            if len(given) != len(texts) or not all(isinstance(one, SupportsFloat) for one in given):  # pyright: ignore
                 raise SettingsError(
                     f"reward_function: {recipe.reward_function}: gave {str(given)[:60]} for {len(texts)} responses: "
                     "give one number for each"
@@ -356,8 +379,7 @@ def _reward(recipe: Recipe, chat: Chat) -> Score:
     ) -> list[float]:
         assert chat.end is not None
         # A reward model has only seen answers that end, so one that was cut is scored with its end put on.
-        whole = [r.ids if r.stopped else [*r.ids, chat.end] for r in rollouts]
-        examples = [_example(prompt, ids) for prompt, ids in zip(prompts, whole, strict=True)]
+        examples = grouped(prompts, rollouts, end=chat.end)
         found: list[float] = []
         for _, batch in rows(range(len(examples)), examples, recipe.max_batch_tokens, device.device()):
             found += scores(scorer, batch).tolist()

@@ -94,8 +94,8 @@ def execute(recipe: Recipe, run: Run) -> None:
         raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
     run.note(f"{sum(len(record.pairs()) for record in telling)} pairs; {len(found) - len(telling)} were all ties")
     records, examples = fitting(
-        telling, lambda record: answers(record.prompt, record.responses, chat, recipe.max_length), recipe,
-        recipe.comparisons, run,
+        telling, lambda record, length: answers(record.prompt, record.responses, chat, length), recipe,
+        checkpoint.context(scorer), recipe.comparisons, run,
     )  # fmt: skip
     sizes = [example.tokens for example in examples]
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)

@@ -56,8 +56,9 @@ def execute(recipe: Recipe, run: Run) -> None:
     records = formats.conversations(recipe.conversations)
     records, examples = fitting(
         records,
-        lambda record: conversation(record, chat, recipe.max_length, last_only=recipe.train_on == "last"),
+        lambda record, length: conversation(record, chat, length, last_only=recipe.train_on == "last"),
         recipe,
+        checkpoint.context(model),
         recipe.conversations,
         run,
     )

@@ -253,19 +253,31 @@ def answers(prompt: Sequence[Message], responses: Sequence[str], chat: Chat, len
 
 
 def fitting(
-    records: Sequence[R], make: Callable[[R], Example | None], settings: Reading, where: Path, run: Run
+    records: Sequence[R],
+    make: Callable[[R, int], Example | None],
+    settings: Reading,
+    context: int,
+    where: Path,
+    run: Run,
 ) -> tuple[list[R], list[Example]]:
     """The records whose examples fit, and the examples; the rest is counted in the log.
+
+    make: the example of a record, or None if it is longer than so many tokens. context: the model's.
 
     Raises:
         RecordError: more than `max_dropped` of them, or all, do not fit.
     """
-    kept = [(record, example) for record in records if (example := make(record)) is not None]
+    length = min(settings.max_length, context)
+    kept = [(record, example) for record in records if (example := make(record, length)) is not None]
     dropped = len(records) - len(kept)
     if not kept or dropped > settings.max_dropped * len(records):
+        limit, mend = (
+            (f"max_length {length}", "raise max_length, shorten them,")
+            if length == settings.max_length
+            else (f"the model's context of {length}", "shorten them")
+        )
         raise RecordError(
-            f"{where}: {dropped} of {len(records)} examples are longer than max_length {settings.max_length} tokens: "
-            "raise max_length, shorten them, or raise max_dropped"
+            f"{where}: {dropped} of {len(records)} examples are longer than {limit} tokens: {mend} or raise max_dropped"
         )
     tokens = sum(example.tokens for _, example in kept)
     learned = sum(example.supervised for _, example in kept)

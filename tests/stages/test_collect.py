@@ -1,0 +1,165 @@
+"""collect: answers ranked by the rule, votes checked and split by prompt."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from tutelage.errors import RecordError, SettingsError
+from tutelage.evaluation import judge
+from tutelage.records import Comparison, Conversation, Verdict, read
+from tutelage.run import read_metrics
+from tutelage.stages import collect
+from tutelage.stages.collect import agreement, spread
+
+SHORT: dict[str, Any] = {"count": 12, "held_out_count": 5, "responses": 3, "max_new_tokens": 10}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An instruct run's two files: two tasks, and held-out questions of their own."""
+    folder = tmp_path_factory.mktemp("instruct")
+    for name, first in (("conversations.jsonl", 0), ("held_out.jsonl", 100)):
+        tiny.jsonl(folder / name, [
+            Conversation(
+                id=f"q{first + i}", messages=(tiny.user(f"What is {first + i}?"), tiny.assistant("The cat sat.")),
+                task="cat" if i % 3 else "dog", documents=(f"doc{i}",), split="held_out" if first else "train",
+            )
+            for i in range(15)
+        ])  # fmt: skip
+    return folder
+
+
+def records(folder: Path) -> tuple[list[Comparison], list[Comparison], list[Verdict]]:
+    return (
+        list(read(folder / "comparisons.jsonl", Comparison)), list(read(folder / "held_out.jsonl", Comparison)),
+        list(read(folder / "verdicts.jsonl", Verdict)),
+    )  # fmt: skip
+
+
+def test_the_rule_ranks_the_models_answers(model_folder: Path, asked: Path, tmp_path: Path) -> None:
+    (numbers,) = tiny.run_stage(collect, tmp_path / "votes", model=model_folder, prompts=asked, noise=0.0, **SHORT)
+    training, held_out, verdicts = records(tmp_path / "votes")
+    questions = {c.id: c for name in ("conversations", "held_out") for c in read(asked / f"{name}.jsonl", Conversation)}
+    by_text = {c.messages[0].content: c for c in questions.values()}
+    assert len(training) == numbers["comparisons"] <= 12
+    assert len(held_out) == numbers["held_out"] <= 5
+    for comparison in [*training, *held_out]:
+        question = by_text[comparison.prompt[0].content]
+        assert comparison.prompt == question.prompt
+        assert (comparison.judge, comparison.task, comparison.documents) == ("rule", question.task, question.documents)
+        assert comparison.split == question.split == ("train" if comparison in training else "held_out")
+        assert len(set(comparison.responses)) == len(comparison.responses)
+        assert comparison.metadata["reference"] == "The cat sat."
+    # The rule itself, without noise: whether an answer stopped is the only thing that its text does not say.
+    for comparison in training:
+        scored = [
+            {judge.score(comparison, text, stopped).total for stopped in (True, False)}
+            for text in comparison.responses
+        ]
+        for a, b in comparison.pairs():
+            assert max(scored[a]) > min(scored[b])
+    assert numbers["good"] == sum(v.good for v in verdicts)
+    for verdict in verdicts:
+        if verdict.good:
+            assert judge.score(verdict, verdict.response).total == 4
+
+
+def test_the_same_recipe_gives_the_same_votes(model_folder: Path, asked: Path, tmp_path: Path) -> None:
+    found: list[list[bytes]] = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        tiny.run_stage(collect, tmp_path / name, model=model_folder, prompts=asked, seed=seed, **SHORT)
+        found.append([(tmp_path / name / file).read_bytes() for file in ("comparisons.jsonl", "verdicts.jsonl")])
+    assert found[0] == found[1] != found[2]
+
+
+def test_noise_changes_ranks_but_not_the_held_out(model_folder: Path, asked: Path, tmp_path: Path) -> None:
+    found: list[tuple[list[Comparison], list[Comparison], list[Verdict]]] = []
+    for noise in (0.0, 1.0):
+        tiny.run_stage(
+            collect, tmp_path / str(noise), model=model_folder, prompts=asked, noise=noise, **SHORT
+        )
+        found.append(records(tmp_path / str(noise)))
+    exact, noisy = found
+    assert [c.responses for c in exact[0]] == [c.responses for c in noisy[0]]
+    assert [c.ranks for c in exact[0]] != [c.ranks for c in noisy[0]]
+    assert exact[1] == noisy[1]
+    assert not any(v.good for v in exact[2])  # a random model says nothing right
+    assert 0.25 < sum(v.good for v in noisy[2]) / len(noisy[2]) < 0.75
+
+
+def test_prompts_are_spread_over_the_tasks() -> None:
+    found = [Conversation(id=f"{task}{i}", messages=(tiny.user("q"), tiny.assistant("a")), task=task)
+             for task, count in (("a", 50), ("b", 5), ("c", 20)) for i in range(count)]  # fmt: skip
+    chosen = spread(found, 25, seed=1)
+    assert Counter(record.task for record in chosen) == {"a": 10, "b": 5, "c": 10}
+    assert len({record.id for record in chosen}) == 25
+    assert spread(found, 25, seed=1) == chosen != spread(found, 25, seed=2)
+    assert len(spread(found, 1000, seed=1)) == 75
+    assert [record.task for record in chosen] != sorted(record.task for record in chosen)
+
+
+def vote(prompt: str, a: str, b: str, ranks: tuple[int, int] = (1, 2), name: str = "") -> Comparison:
+    return Comparison(
+        id=name or f"{prompt}{a}{b}", prompt=(tiny.user(prompt),), responses=(a, b), ranks=ranks, judge="person",
+        rater="someone",
+    )  # fmt: skip
+
+
+def test_votes_are_split_by_prompt_and_become_verdicts(tmp_path: Path) -> None:
+    found = [vote(f"q{i // 2}", f"good {i}", f"bad {i}") for i in range(80)]
+    found.append(vote("tie", "x", "y", (1, 1)))
+    votes = tiny.jsonl(tmp_path / "votes.jsonl", found)
+    tiny.run_stage(collect, tmp_path / "run", judge="votes", votes=votes, held_out_share=0.3)
+    training, held_out, verdicts = records(tmp_path / "run")
+    assert len(training) + len(held_out) == 81
+    assert len({c.prompt for c in held_out}) == 12  # 0.3 of 41
+    assert not {c.prompt for c in training} & {c.prompt for c in held_out}
+    assert {c.split for c in training} == {"train"}
+    assert {c.split for c in held_out} == {"held_out"}
+    assert {(c.judge, c.rater) for c in training} == {("person", "someone")}
+    assert {v.prompt for v in verdicts} <= {c.prompt for c in training}
+    assert all(v.good == v.response.startswith("good") for v in verdicts)
+    assert len(verdicts) == 2 * sum(bool(c.pairs()) for c in training)
+
+
+def test_what_was_held_out_stays_so(tmp_path: Path) -> None:
+    found = [vote(f"q{i}", "good", "bad") for i in range(6)]
+    found[2] = dataclasses.replace(found[2], split="held_out")
+    votes = tiny.jsonl(tmp_path / "votes.jsonl", found)
+    tiny.run_stage(collect, tmp_path / "run", judge="votes", votes=votes, held_out_share=0)
+    training, held_out, _ = records(tmp_path / "run")
+    assert [c.prompt[0].content for c in held_out] == ["q2"]
+    assert len(training) == 5
+
+
+def test_agreement_of_judges() -> None:
+    found = [vote("q", "a", "b", name="1"), vote("q", "b", "a", (2, 1), name="2"), vote("q", "b", "a", name="3")]
+    assert agreement(found) == (1, 3)  # the first two agree, the third with neither
+    assert agreement([*found, vote("other", "a", "b")]) == (1, 3)
+    assert agreement([vote("q", "a", "b", (1, 1), name="4"), found[0]]) == (0, 0)
+
+
+def test_agreement_is_told(tmp_path: Path) -> None:
+    found = [vote("q", "a", "b", name=str(i)) for i in range(3)]
+    votes = tiny.jsonl(tmp_path / "votes.jsonl", found)
+    tiny.run_stage(collect, tmp_path / "run", judge="votes", votes=votes, held_out_share=0)
+    last = read_metrics(tmp_path / "run")[-1]
+    assert (last["agreement"], last["judged_twice"]) == (1.0, 3)
+
+
+def test_what_is_missing_is_named(model_folder: Path, asked: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="judge: rule needs model and prompts"):
+        tiny.run_stage(collect, tmp_path / "run", model=model_folder)
+    with pytest.raises(SettingsError, match="judge: votes needs votes"):
+        tiny.run_stage(collect, tmp_path / "run", judge="votes")
+    with pytest.raises(RecordError, match="no such file"):
+        tiny.run_stage(collect, tmp_path / "run", judge="votes", votes=tmp_path / "nowhere.jsonl")
+    votes = tiny.jsonl(tmp_path / "votes.jsonl", [vote("q0", "a", "b"), vote("q1", "a", "b")])
+    with pytest.raises(RecordError, match=r"votes.jsonl: no comparison is left to train on: lower held_out_share"):
+        tiny.run_stage(collect, tmp_path / "run", judge="votes", votes=votes, held_out_share=0.999999)
+    assert not (tmp_path / "run.partial").exists()
+    assert asked.is_dir()
