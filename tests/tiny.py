@@ -84,7 +84,11 @@ def write_model(folder: Path, tokenizer: Path, architecture: str, seed: int = 0,
 
 def eager(model: PreTrainedModel) -> PreTrainedModel:
     """The same weights with the architecture's own attention."""
-    twin = AutoModelForCausalLM.from_config(copy.deepcopy(model.config), attn_implementation="eager").to(model.dtype).eval()
+    twin = (
+        AutoModelForCausalLM.from_config(copy.deepcopy(model.config), attn_implementation="eager")
+        .to(model.dtype)
+        .eval()
+    )
     twin.load_state_dict(model.state_dict())
     return twin
 

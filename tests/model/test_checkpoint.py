@@ -225,5 +225,3 @@ def test_an_adapter_whose_base_is_gone_says_so(model_folder: Path, tmp_path: Pat
     base.rename(tmp_path / "moved")
     with pytest.raises(ModelError, match="base"):
         checkpoint.load(tmp_path / "adapter")
-
-

@@ -57,8 +57,7 @@ def test_the_rule_ranks_the_models_answers(model_folder: Path, asked: Path, tmp_
     # The rule itself, without noise: whether an answer stopped is the only thing that its text does not say.
     for comparison in training:
         scored = [
-            {judge.score(comparison, text, stopped).total for stopped in (True, False)}
-            for text in comparison.responses
+            {judge.score(comparison, text, stopped).total for stopped in (True, False)} for text in comparison.responses
         ]
         for a, b in comparison.pairs():
             assert max(scored[a]) > min(scored[b])
@@ -79,9 +78,7 @@ def test_the_same_recipe_gives_the_same_votes(model_folder: Path, asked: Path, t
 def test_noise_changes_ranks_but_not_the_held_out(model_folder: Path, asked: Path, tmp_path: Path) -> None:
     found: list[tuple[list[Comparison], list[Comparison], list[Verdict]]] = []
     for noise in (0.0, 1.0):
-        tiny.run_stage(
-            collect, tmp_path / str(noise), model=model_folder, prompts=asked, noise=noise, **SHORT
-        )
+        tiny.run_stage(collect, tmp_path / str(noise), model=model_folder, prompts=asked, noise=noise, **SHORT)
         found.append(records(tmp_path / str(noise)))
     exact, noisy = found
     assert [c.responses for c in exact[0]] == [c.responses for c in noisy[0]]

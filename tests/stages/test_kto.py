@@ -40,6 +40,18 @@ def test_vectors() -> None:
     assert float(weighted.mean()) == pytest.approx(0.5732769431, abs=1e-9)
 
 
+def test_classes_weigh_the_same_unless_told() -> None:
+    def weights(good: int, bad: int, **values: float) -> tuple[float, float]:
+        recipe = settings.check(kto.Recipe, {"model": "m", "verdicts": "v", **values}, "kto")
+        return kto.class_weights(recipe, good, bad)
+
+    assert weights(10, 100) == (10, 1)
+    assert weights(100, 10) == (1, 10)
+    assert weights(7, 7) == (1, 1)
+    assert weights(10, 100, desirable_weight=13.3) == (13.3, 1)
+    assert weights(100, 10, undesirable_weight=2) == (1, 2)
+
+
 def test_half_at_first_and_no_gradient_through_the_kl() -> None:
     ratios = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     drift = torch.tensor([0.3, 0.5], dtype=torch.float64, requires_grad=True)

@@ -129,6 +129,19 @@ def test_at_ratio_1_the_gradient_is_reinforce() -> None:
     assert (ours - theirs).abs().max() < 1e-12
 
 
+def test_answers_to_one_prompt_share_it() -> None:
+    prompts = [[3, 9, 4], [3, 8, 4]]
+    rollouts = [ppo.Rollout(0, [10, 6], stopped=True), ppo.Rollout(0, [11]), ppo.Rollout(1, [12, 13])]
+    examples = ppo.grouped(prompts, rollouts)
+    assert [(e.prompt, [b.ids for b in e.branches]) for e in examples] == [
+        ([3, 9, 4], [[10, 6], [11]]), ([3, 8, 4], [[12, 13]]),
+    ]  # fmt: skip
+    assert all(all(branch.trained) for example in examples for branch in example.branches)
+    ended = ppo.grouped(prompts, rollouts, end=6)
+    assert [[b.ids for b in e.branches] for e in ended] == [[[10, 6], [11, 6]], [[12, 13, 6]]]
+    assert ppo.places_of(examples) == [[0, 1], [2]]
+
+
 # The stage
 
 
@@ -181,9 +194,7 @@ def speaker(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.parametrize(("reward_rank", "rank"), [(0, 0), (2, 4)])
-def test_a_reward_models_score_rises(
-    reward_rank: int, rank: int, speaker: Path, tmp_path: Path
-) -> None:
+def test_a_reward_models_score_rises(reward_rank: int, rank: int, speaker: Path, tmp_path: Path) -> None:
     votes = tiny.jsonl(tmp_path / "votes.jsonl", tiny.comparisons(32))
     tiny.run_stage(
         reward, tmp_path / "reward", model=speaker, comparisons=votes, num_train_epochs=6, learning_rate=0.01,
@@ -204,9 +215,7 @@ def test_the_reward_models_score_is_normalised(model_folder: Path, tmp_path: Pat
     votes = tiny.jsonl(tmp_path / "votes.jsonl", tiny.comparisons(16))
     tiny.run_stage(reward, tmp_path / "reward", model=model_folder, comparisons=votes, num_train_epochs=3)
     chat = tiny.chat(model_folder)
-    recipe = settings.check(
-        ppo.Recipe, {"model": model_folder, "prompts": "p", "reward": tmp_path / "reward"}, "ppo"
-    )
+    recipe = settings.check(ppo.Recipe, {"model": model_folder, "prompts": "p", "reward": tmp_path / "reward"}, "ppo")
     score = ppo._reward(recipe, chat)
     found: list[float] = []
     for record in tiny.comparisons(16):
@@ -270,9 +279,7 @@ def test_rows_change_nothing(model_folder: Path, asked: Path, rewards: Path, tmp
     assert first[0] == pytest.approx(first[1], rel=1e-2, abs=1e-5)
 
 
-def test_equal_scores_without_kl_teach_nothing(
-    model_folder: Path, asked: Path, rewards: Path, tmp_path: Path
-) -> None:
+def test_equal_scores_without_kl_teach_nothing(model_folder: Path, asked: Path, rewards: Path, tmp_path: Path) -> None:
     run(
         tmp_path / "ppo", model=model_folder, prompts=asked, reward_function=f"{rewards}:half", init_kl_coef=0.0,
         iterations=2,
@@ -284,9 +291,7 @@ def test_equal_scores_without_kl_teach_nothing(
 def test_scores_that_are_no_numbers_are_left_out_and_counted(
     model_folder: Path, asked: Path, rewards: Path, tmp_path: Path
 ) -> None:
-    rows = run(
-        tmp_path / "ppo", model=model_folder, prompts=asked, reward_function=f"{rewards}:torn", iterations=2
-    )
+    rows = run(tmp_path / "ppo", model=model_folder, prompts=asked, reward_function=f"{rewards}:torn", iterations=2)
     assert [row["dropped"] for row in rows] == [2, 2]
     assert all(math.isfinite(row["score"]) for row in rows)
 
@@ -359,13 +364,9 @@ def test_another_temperature_is_the_same_everywhere(
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-3)
 
 
-def test_a_reward_model_with_another_tokenizer_is_refused(
-    model_folder: Path, asked: Path, tmp_path: Path
-) -> None:
+def test_a_reward_model_with_another_tokenizer_is_refused(model_folder: Path, asked: Path, tmp_path: Path) -> None:
     marks = [*tiny.SPECIAL, "<|more|>"]
-    other = tiny.write_model(
-        tmp_path / "model", tiny.write_tokenizer(tmp_path / "other", special=marks), "qwen3"
-    )
+    other = tiny.write_model(tmp_path / "model", tiny.write_tokenizer(tmp_path / "other", special=marks), "qwen3")
     votes = tiny.jsonl(tmp_path / "votes.jsonl", tiny.comparisons(4))
     tiny.run_stage(reward, tmp_path / "reward", model=other, comparisons=votes)
     with pytest.raises(SettingsError, match="reward: .* has another tokenizer than .*: train it from the same"):
@@ -373,7 +374,9 @@ def test_a_reward_model_with_another_tokenizer_is_refused(
 
 
 def test_prompts_that_leave_no_room_are_told(model_folder: Path, asked: Path, rewards: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"prompts.jsonl: no prompt of 24 leaves room for 6 tokens in max_length 10: "):
+    with pytest.raises(
+        RecordError, match=r"prompts.jsonl: no prompt of 24 leaves room for 6 tokens in max_length 10: "
+    ):
         run(tmp_path / "ppo", model=model_folder, prompts=asked, reward_function=f"{rewards}:half", max_length=10)
 
 

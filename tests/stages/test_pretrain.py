@@ -29,9 +29,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pieces(texts: Path, tokenizer: Path, folder: Path, **values: Any) -> tuple[list[list[int]], list[str]]:
-    recipe = settings.check(
-        pretrain.Recipe, {"documents": texts, "tokenizer": tokenizer, **values}, "pretrain"
-    )
+    recipe = settings.check(pretrain.Recipe, {"documents": texts, "tokenizer": tokenizer, **values}, "pretrain")
     with Run.begin(folder, "pretrain", {}, quiet=True) as run:
         found, held_out = pretrain._pieces(recipe, Chat.load(tokenizer), run)
     return [piece.branches[0].ids for piece in found], held_out
@@ -123,9 +121,7 @@ def test_texts_of_one_module_follow_each_other(tokenizer_folder: Path, tmp_path:
 
 def test_what_cannot_be_built_is_refused(texts: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
     def run(**values: Any) -> None:
-        tiny.run_stage(
-            pretrain, tmp_path / "base", documents=texts, tokenizer=tokenizer_folder, **{**SHORT, **values}
-        )
+        tiny.run_stage(pretrain, tmp_path / "base", documents=texts, tokenizer=tokenizer_folder, **{**SHORT, **values})
 
     with pytest.raises(SettingsError, match="hidden_size 30 is not a multiple of num_attention_heads 4"):
         run(hidden_size=30)

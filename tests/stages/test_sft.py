@@ -42,7 +42,12 @@ def test_the_loss_is_the_mean_over_all_rows_tokens() -> None:
 @pytest.mark.parametrize("rank", [0, 4])
 def test_the_loss_falls_and_others_load_it(rank: int, model_folder: Path, talks: Path, tmp_path: Path) -> None:
     rows = tiny.run_stage(
-        sft, tmp_path / "sft", model=model_folder, conversations=talks, lora_rank=rank, lora_alpha=16.0,
+        sft,
+        tmp_path / "sft",
+        model=model_folder,
+        conversations=talks,
+        lora_rank=rank,
+        lora_alpha=16.0,
         **{**SHORT, "learning_rate": 0.03 if rank else 0.01},
     )
     assert [row["step"] for row in rows] == list(range(len(rows)))

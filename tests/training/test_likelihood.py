@@ -169,9 +169,7 @@ def test_a_document_ends_with_the_end_of_text_or_else_of_a_turn() -> None:
 def test_reward_accuracy_counts_pairs(monkeypatch: pytest.MonkeyPatch, tokenizer_folder: Path) -> None:
     chat = Chat.load(tokenizer_folder)
     lengths: Any = lambda _, batch: torch.tensor([float(end) for end in batch.ends.diff(prepend=torch.tensor([0]))])  # noqa: E731
-    monkeypatch.setattr(
-        checkpoint, "load_scorer", lambda _: (SimpleNamespace(device=torch.device("cpu")), chat)
-    )
+    monkeypatch.setattr(checkpoint, "load_scorer", lambda _: (SimpleNamespace(device=torch.device("cpu")), chat))
     monkeypatch.setattr(likelihood, "scores", lengths)
     comparison = Comparison(
         id="a", prompt=(tiny.user("x"),), responses=("a" * 40, "b" * 5, "c" * 5), ranks=(1, 2, 2), judge="rule"

@@ -53,10 +53,11 @@ def test_samples_before_and_after(model_folder: Path, tmp_path: Path) -> None:
         model.get_input_embeddings().weight += 1.0  # pyright: ignore
     prompts = [(tiny.user(f"q{i}"),) for i in range(9)]
     with Run.begin(tmp_path / "run", "dpo", {}, quiet=True) as run:
-        samples.write(run, model_folder, prompts, model, chat)
+        samples.keep(run, model, chat, model_folder, prompts)
         rows = json.loads((run.folder / "samples.json").read_text())
         assert [row["prompt"][0]["content"] for row in rows] == ["q0", "q2", "q4", "q6"]
         assert [[one["name"] for one in row["answers"]] for row in rows] == [["model", "run"]] * 4
         assert any(row["answers"][0]["text"] != row["answers"][1]["text"] for row in rows)
-        samples.write(run, None, prompts[:1], model, chat)
-        assert [len(r["answers"]) for r in json.loads((run.folder / "samples.json").read_text())] == [1]
+        assert tiny.worst(tiny.tensors(checkpoint.load(run.folder)[0]), tiny.tensors(model)) == 0
+        samples.keep(run, model, chat, model_folder, prompts[:1])
+        assert len(json.loads((run.folder / "samples.json").read_text())) == 1

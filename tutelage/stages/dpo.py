@@ -111,5 +111,4 @@ def execute(recipe: Recipe, run: Run) -> None:
                 tokens=len(batch.ids),
             )
         trainer.update()
-    checkpoint.save(policy, chat, run.folder)
-    samples.write(run, recipe.model, [record.prompt for record in records], policy, chat)
+    samples.keep(run, policy, chat, recipe.model, [record.prompt for record in records])

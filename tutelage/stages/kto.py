@@ -108,8 +108,7 @@ def execute(recipe: Recipe, run: Run) -> None:
                 tokens=len(batch.ids),
             )
         trainer.update(kl=kl)
-    checkpoint.save(policy, chat, run.folder)
-    samples.write(run, recipe.model, [record.prompt for record in kept], policy, chat)
+    samples.keep(run, policy, chat, recipe.model, [record.prompt for record in kept])
 
 
 def _mismatched(recipe: Recipe, kept: list[Verdict], examples: list[Example], length: int) -> list[Example]:

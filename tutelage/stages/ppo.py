@@ -197,8 +197,7 @@ def execute(recipe: Recipe, run: Run) -> None:
             eos_rate=sum(r.stopped for r in answers) / len(answers),
             unique=len(set(texts)) / len(texts),
         )
-    checkpoint.save(policy, chat, run.folder)
-    samples.write(run, recipe.model, messages, policy, chat)
+    samples.keep(run, policy, chat, recipe.model, messages)
 
 
 def grouped(prompts: Sequence[list[int]], answers: Sequence[Rollout], end: int | None = None) -> list[Example]:

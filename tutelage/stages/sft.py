@@ -77,5 +77,4 @@ def execute(recipe: Recipe, run: Run) -> None:
             trainer.backward(imitation_loss(found.chosen, supervised), accuracy=accuracy, tokens=len(batch.ids))
         trainer.update()
     policy.eval()
-    checkpoint.save(policy, chat, run.folder)
-    samples.write(run, recipe.model, [record.prompt for record in records], policy, chat)
+    samples.keep(run, policy, chat, recipe.model, [record.prompt for record in records])

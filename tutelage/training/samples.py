@@ -1,4 +1,4 @@
-"""A few answers before and after a stage, for the eyes: `samples.json`."""
+"""The end of a stage that makes a chat model: the model on disk, and a few answers before and after, for the eyes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from tutelage.inference.engine import Engine
 from tutelage.inference.language_model import LanguageModel, Sampling
+from tutelage.model import checkpoint
 from tutelage.model.chat import Chat
 from tutelage.records import Message
 from tutelage.run import Run, write_json
@@ -16,13 +17,17 @@ from tutelage.run import Run, write_json
 GREEDY = Sampling(temperature=0, max_new_tokens=64)
 
 
-def write(
-    run: Run, before: Path | None, prompts: Sequence[Sequence[Message]], model: nn.Module, chat: Chat, count: int = 4
+def keep(
+    run: Run, model: nn.Module, chat: Chat, before: Path, prompts: Sequence[Sequence[Message]], count: int = 4
 ) -> None:
-    """Answers of the model before the stage, if there was one, and after it, to prompts spread over those given."""
+    """Saves the model, and writes `samples.json`: answers of the model before the stage and after it.
+
+    They answer ``count`` prompts, spread over those given.
+    """
+    checkpoint.save(model, chat, run.folder)
     spread = [prompts[place * len(prompts) // count] for place in range(min(count, len(prompts)))]
     after = Engine(model, chat, run.path.name)
-    models: list[LanguageModel] = [after] if before is None else [Engine.load(before), after]
+    models: list[LanguageModel] = [Engine.load(before), after]
     columns = [model.replies(spread, GREEDY) for model in models]
     rows = [
         {
