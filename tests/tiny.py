@@ -44,7 +44,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
                "final_logit_softcapping": 3.0},
     "gpt2": {"max_position_embeddings": 64},
 }  # fmt: skip
-"""Where our attention has something of its own to get wrong: grouped heads, windows shorter than the sequences, caps."""
+"""Where our attention has something of its own to get wrong: grouped heads, windows shorter than sequences, caps."""
 
 
 def make_tokenizer(template: str = TEMPLATE, special: Sequence[str] = SPECIAL, end: str = "<|end|>") -> Any:
