@@ -89,8 +89,8 @@ def test_a_window_hides_what_is_further_back() -> None:
     model = tiny.make_model("mistral", num_hidden_layers=1)
     rng = random.Random(4)
     ids = tiny.draw(rng, 14)
-    far = [7 if i != 7 else 8 for i in [ids[0]]] + ids[1:]
-    near = ids[:10] + [7 if ids[10] != 7 else 8] + ids[11:]
+    far = [7 if ids[0] != 7 else 8, *ids[1:]]
+    near = [*ids[:10], 7 if ids[10] != 7 else 8, *ids[11:]]
     with torch.no_grad():
         base, other, close = (
             token_log_probabilities(model, flat([tiny.example([], row)]))[-1] for row in (ids, far, near)

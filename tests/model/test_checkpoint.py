@@ -129,7 +129,7 @@ def test_transformers_loads_our_reward_models(
         foreign = PeftModel.from_pretrained(base, str(tmp_path / "scorer"))
     else:
         foreign = AutoModelForSequenceClassification.from_pretrained(tmp_path / "scorer")
-    rows = [IDS[:4] + IDS[4:], IDS[:4] + IDS[3:5], IDS[:2] + [9, 6], IDS[:2] + [8, 6]]
+    rows = [IDS[:4] + IDS[4:], IDS[:4] + IDS[3:5], [*IDS[:2], 9, 6], [*IDS[:2], 8, 6]]
     longest = max(map(len, rows))
     padded = torch.tensor([row + [tiny.PAD] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])

@@ -31,7 +31,7 @@ def chatml() -> Chat:
     return Chat(tiny.make_tokenizer(template=tiny.CHATML, special=MARKS, end="<|im_end|>"), "here")
 
 
-def raw(chat: Chat, text: str) -> list[int]:
+def raw(text: str) -> list[int]:
     """Ids of the bytes' tokens, by a tokenizer of its own."""
     return tiny.make_tokenizer().backend_tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -39,12 +39,12 @@ def raw(chat: Chat, text: str) -> list[int]:
 def test_two_turns_by_hand(chat: Chat) -> None:
     found = chat.encode(TALK)
     pieces = [
-        ([tiny.SYSTEM, *raw(chat, "be kind"), tiny.END, tiny.USER, *raw(chat, "hi"), tiny.END, tiny.ASSISTANT], False),
-        ([*raw(chat, "oh"), tiny.END], True),
-        ([tiny.USER, *raw(chat, "你好"), tiny.END, tiny.ASSISTANT], False),
-        ([*raw(chat, "the cat"), tiny.END], True),
+        ([tiny.SYSTEM, *raw("be kind"), tiny.END, tiny.USER, *raw("hi"), tiny.END, tiny.ASSISTANT], False),
+        ([*raw("oh"), tiny.END], True),
+        ([tiny.USER, *raw("你好"), tiny.END, tiny.ASSISTANT], False),
+        ([*raw("the cat"), tiny.END], True),
     ]
-    assert len(raw(chat, "你好")) == 6
+    assert len(raw("你好")) == 6
     assert found.ids == [i for ids, _ in pieces for i in ids]
     assert found.trained == [trained for ids, trained in pieces for _ in ids]
 
@@ -68,7 +68,7 @@ def test_marks_that_people_type_stay_text(chat: Chat) -> None:
     )
     assert [i for i in attacked.ids if i < 7] == [i for i in plain.ids if i < 7]
     assert sum(attacked.trained) == sum(plain.trained)
-    assert attacked.trained[-len(raw(chat, "no")) - 1 :] == [True] * (len(raw(chat, "no")) + 1)
+    assert attacked.trained[-len(raw("no")) - 1 :] == [True] * (len(raw("no")) + 1)
     assert chat.decode(attacked.ids) == evil + "no"
     # The model may say such a thing, too, and it is still only text.
     assert not set(chat.answer("<|user|>")[:-1]) & set(range(7))

@@ -51,7 +51,7 @@ def test_files_that_hold_nothing_to_learn(module: Any, model_folder: Path, tmp_p
     broken = "\n" * 4 + '{"messages": [\n'
     refused(module, tmp_path, model_folder, broken, RecordError, r"data.jsonl:5: broken JSON at column \d+")
     (tmp_path / "data.jsonl").unlink()
-    with pytest.raises(RecordError, match="data.jsonl: no such file"):
+    with pytest.raises(RecordError, match=r"data.jsonl: no such file"):
         tiny.run_stage(
             module, tmp_path / "run", model=model_folder,
             **{DATA[module]: tmp_path / "data.jsonl"}, **({"reward_function": "x.py:y"} if module is ppo else {}),

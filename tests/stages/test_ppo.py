@@ -334,7 +334,7 @@ def test_the_first_look_finds_dropout(
     with pytest.raises(SelfCheckError, match="self-check"):
         run(tmp_path / "ppo", **values)
     monkeypatch.setattr(ppo, "self_check", lambda *_: None)
-    with pytest.raises(SelfCheckError, match="recorded at generation differ by up to .* nats.*dropout is on"):
+    with pytest.raises(SelfCheckError, match=r"recorded at generation differ by up to .* nats.*dropout is on"):
         run(tmp_path / "ppo", **values)
 
 
@@ -349,7 +349,7 @@ def test_the_first_look_finds_other_faults(
         return found if fault == "temperature" else found._replace(chosen=found.chosen.roll(1))
 
     monkeypatch.setattr(ppo, "likelihoods", wrong)
-    with pytest.raises(SelfCheckError, match="differ by up to .* nats from training's before the first update"):
+    with pytest.raises(SelfCheckError, match=r"differ by up to .* nats from training's before the first update"):
         run(tmp_path / "ppo", model=model_folder, prompts=asked, reward_function=f"{rewards}:half", temperature=0.8)
 
 
@@ -369,7 +369,7 @@ def test_a_reward_model_with_another_tokenizer_is_refused(model_folder: Path, as
     other = tiny.write_model(tmp_path / "model", tiny.write_tokenizer(tmp_path / "other", special=marks), "qwen3")
     votes = tiny.jsonl(tmp_path / "votes.jsonl", tiny.comparisons(4))
     tiny.run_stage(reward, tmp_path / "reward", model=other, comparisons=votes)
-    with pytest.raises(SettingsError, match="reward: .* has another tokenizer than .*: train it from the same"):
+    with pytest.raises(SettingsError, match=r"reward: .* has another tokenizer than .*: train it from the same"):
         run(tmp_path / "ppo", model=model_folder, prompts=asked, reward=tmp_path / "reward")
 
 

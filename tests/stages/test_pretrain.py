@@ -125,7 +125,7 @@ def test_what_cannot_be_built_is_refused(texts: Path, tokenizer_folder: Path, tm
 
     with pytest.raises(SettingsError, match="hidden_size 30 is not a multiple of num_attention_heads 4"):
         run(hidden_size=30)
-    with pytest.raises(SettingsError, match="architecture: 'qwen3' .* even rotary dimension"):
+    with pytest.raises(SettingsError, match=r"architecture: 'qwen3' .* even rotary dimension"):
         run(hidden_size=28)
     with pytest.raises(SettingsError, match="architecture: 'llamma'"):
         run(architecture="llamma")

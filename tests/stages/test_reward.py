@@ -135,5 +135,5 @@ def test_the_self_check_finds_answers_that_see_each_other(
 ) -> None:
     real = reward.scores
     monkeypatch.setattr(reward, "scores", lambda scorer, batch: real(scorer, batch) + 0.1 * batch.branches)
-    with pytest.raises(SelfCheckError, match="rewards of branches differ by .* from rewards computed alone"):
+    with pytest.raises(SelfCheckError, match=r"rewards of branches differ by .* from rewards computed alone"):
         tiny.run_stage(reward, tmp_path / "reward", model=model_folder, comparisons=votes)

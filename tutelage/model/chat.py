@@ -45,7 +45,7 @@ class Chat:
         self.where = where
         self.backend = tokenizer.backend_tokenizer
         if not tokenizer.chat_template:
-            raise ModelError(f"{where}: no chat template: add chat_template.jinja, or set chat_template in the recipe")
+            raise ModelError(f"{where}: no chat template: add chat_template.jinja")
         closing = self._marks((Message(role="user", content="a"), Message(role="assistant", content="b")), False)[-1]
         self.end = self._first_special(closing)
         """The id that ends an assistant's turn: where generation stops."""

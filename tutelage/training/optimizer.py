@@ -89,7 +89,7 @@ class Optimizers:
             if not parameter.requires_grad:
                 continue
             is_matrix = parameter.ndim == 2 and id(parameter) not in embeddings
-            outer = name.rsplit(".", 2)[-2] in ("lm_head", "score", "embed_out")
+            outer = not {"lm_head", "score", "embed_out"}.isdisjoint(name.split("."))
             if is_matrix and settings.optimizer == "muon" and not outer:
                 hidden.append(parameter)
             else:
