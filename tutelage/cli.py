@@ -22,8 +22,8 @@ from tutelage.errors import SettingsError, TutelageError
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command ``tutelage``; gives its exit code."""
     logging.basicConfig(level=os.environ.get("TUTELAGE_LOG", "WARNING").upper(), format="%(name)s: %(message)s")
-    # Threads that spin while they wait stand in each other's way as soon as another program wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin long while they wait stand in the way as soon as another program wants a core; docs/LOG.md.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _dispatch(given)
