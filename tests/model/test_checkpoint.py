@@ -73,6 +73,9 @@ def test_peft_loads_an_adapter_that_we_save(model_folder: Path, tmp_path: Path) 
     checkpoint.save(adapted, chat, tmp_path / "adapter")
     assert not (tmp_path / "adapter" / "model.safetensors").exists()
     assert not (tmp_path / "adapter" / "README.md").exists()
+    names = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    assert len(names) > 4
+    assert names == sorted(names)  # peft writes a set, in an order that changes from process to process
 
     foreign = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_folder), str(tmp_path / "adapter"))
     assert (theirs(foreign) - after).abs().max() < 1e-5

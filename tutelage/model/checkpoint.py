@@ -23,6 +23,7 @@ from tutelage.model import attention
 from tutelage.model.adapters import quiet_peft
 from tutelage.model.chat import Chat, load_tokenizer
 from tutelage.model.device import device
+from tutelage.run import write_json
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -92,10 +93,21 @@ def save(model: nn.Module, chat: Chat, folder: Path) -> None:
         if not base(model).name_or_path:
             model = model.merge_and_unload()  # pyright: ignore[reportCallIssue]
     model.save_pretrained(str(folder))  # pyright: ignore[reportCallIssue]
+    if is_adapter(folder):
+        _put_in_order(folder / "adapter_config.json")
     readme = folder / "README.md"
     if readme.exists():
         readme.unlink()  # peft's template card says nothing
     save_tokenizer(chat, folder)
+
+
+def _put_in_order(config: Path) -> None:
+    """Sorts the lists that peft writes from sets, whose order changes from process to process."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    for name in ("target_modules", "modules_to_save", "exclude_modules"):
+        if isinstance(values.get(name), list):
+            values[name] = sorted(values[name])
+    write_json(config, values)
 
 
 def save_tokenizer(chat: Chat, folder: Path) -> None:
