@@ -1,4 +1,4 @@
-"""Log-probabilities under the reference model: computed once, kept with the run."""
+"""Log-probabilities under the reference model: computed once, before the first update."""
 
 from __future__ import annotations
 
