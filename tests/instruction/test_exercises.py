@@ -1,6 +1,7 @@
 import dataclasses
 import inspect
 import random
+import re
 
 import pytest
 
@@ -43,9 +44,14 @@ def document(docstring: str = DUMPS, kind: str = "function", name: str = "json.d
     return Document(id=name, text=text, source="json", licence="PSF-2.0", language="en", metadata=metadata)
 
 
-def made(doc: Document, limit: int = 9, seed: int = 1, ambiguous: bool = False) -> dict[str, list[Exercise]]:
+SIBLINGS = ("loads", "load", "dump", "detect_encoding")
+
+
+def made(
+    doc: Document, limit: int = 9, seed: int = 1, siblings: tuple[str, ...] = SIBLINGS, ambiguous: bool = False
+) -> dict[str, list[Exercise]]:
     found: dict[str, list[Exercise]] = {}
-    for exercise in of_python(doc, exercises.TASKS, random.Random(seed), limit, ambiguous):
+    for exercise in of_python(doc, exercises.TASKS, random.Random(seed), limit, siblings, ambiguous):
         found.setdefault(exercise.task, []).append(exercise)
     return found
 
@@ -130,9 +136,25 @@ def test_recall_gives_the_text_away_to_nobody() -> None:
     found = made(document())
     assert found["purpose"][0].slots == {"kind": "function", "name": "json.dumps"}
     assert found["purpose"][0].reference == "Serialize an object to a JSON formatted string."
-    assert found["which"][0].reference == "`json.dumps`."
+    assert found["which"][0].reference == "`dumps`."
     assert found["which"][0].slots["parent"] == "module `json`"
+
+
+def test_which_is_a_choice_among_four_names_in_any_order() -> None:
+    orders = [made(document(), seed=seed)["which"][0].slots["choices"] for seed in range(200)]
+    chosen = [re.findall(r"`(\w+)`", order) for order in orders]
+    assert all(len(set(names)) == 4 and "dumps" in names and {*names} <= {"dumps", *SIBLINGS} for names in chosen)
+    assert {names.index("dumps") for names in chosen} == {0, 1, 2, 3}
+    assert orders[0] == f"`{chosen[0][0]}`, `{chosen[0][1]}`, `{chosen[0][2]}` or `{chosen[0][3]}`"
+    assert made(document(), siblings=("load",))["which"][0].slots["choices"] in {
+        "`load` or `dumps`",
+        "`dumps` or `load`",
+    }
+
+
+def test_which_is_asked_only_where_there_is_a_choice_with_one_answer() -> None:
     assert "which" not in made(document(), ambiguous=True)
+    assert "which" not in made(document(), siblings=())
 
 
 def test_kind_and_shorten_show_the_beginning() -> None:

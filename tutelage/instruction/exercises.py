@@ -1,8 +1,9 @@
 """Questions about the documentation of a Python object, with answers that stand in it word for word.
 
 From reading, where the text stands in the question and a small model can learn to find the answer: `parameter`,
-`returns`, `exception`, `kind`, `shorten`. From recall, where it does not: `purpose`, `which`. The texts are short, at
-most `LONGEST_TEXT` characters: the heading and whole lines of the docstring, always those that hold the answer.
+`returns`, `exception`, `kind`, `shorten`. From recall, where it does not: `purpose`, and `which`, a choice among names.
+The texts are short, at most `LONGEST_TEXT` characters: the heading and whole lines of the docstring, always those that
+hold the answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tutelage.sentences import balanced, is_chinese, join, sentences
 LONGEST_TEXT = 500
 """Characters of a text in a question, at most."""
 LONGEST_HEADING = 120
+CHOICES = 4
+"""Names to choose among, at most, in a question that asks for one."""
 ANSWER_LENGTHS = range(8, 201)
 """Characters of an answer."""
 KINDS = ("function", "class", "method", "module")
@@ -105,11 +108,17 @@ def following(found: Sequence[str]) -> tuple[str, ...]:
 
 
 def of_python(
-    document: Document, wanted: Collection[str], rng: random.Random, limit: int, ambiguous: bool = False
+    document: Document,
+    wanted: Collection[str],
+    rng: random.Random,
+    limit: int,
+    siblings: Collection[str] = (),
+    ambiguous: bool = False,
 ) -> Iterator[Exercise]:
     """The exercises of a Python object's documentation, of the wanted tasks, at most ``limit`` of a task.
 
-    ``ambiguous``: another object of the module is described alike, so that `which` has no single answer.
+    ``siblings``: the names of other objects of its kind in the same module or class, for `which` to choose among.
+    ``ambiguous``: one of them is described alike, so that `which` has no single answer.
     """
     heading, _, body = document.text.partition("\n")
     may_raise = "exception" in wanted and "aise" in body
@@ -125,7 +134,7 @@ def of_python(
         yield from maker.exceptions(limit)
     # A later piece of a long docstring begins in its middle.
     if _WHOLE & set(wanted) and document.metadata.get("part", "1").partition("/")[0] == "1":
-        yield from (exercise for exercise in maker.whole(ambiguous) if exercise.task in wanted)
+        yield from (exercise for exercise in maker.whole(siblings, ambiguous) if exercise.task in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +206,7 @@ class _Maker:
     def _exception(self, name: str, form: str, slots: dict[str, str]) -> Exercise:
         return self._exercise("exception", f"It raises `{name}`.", (), slots, form)
 
-    def whole(self, ambiguous: bool) -> Iterator[Exercise]:
+    def whole(self, siblings: Collection[str], ambiguous: bool) -> Iterator[Exercise]:
         """What is asked of the object as a whole: kind, shorten, purpose, which."""
         if not self.docstring.paragraphs:
             return
@@ -215,11 +224,18 @@ class _Maker:
             yield self._exercise("shorten", reference, self._following(shown), {"text": text})
         if len(reference.split()) >= 3:
             yield self._exercise("purpose", reference, self._following(3), {"kind": kind, "name": name})
-        parent = name.rpartition(".")[0]
-        if kind != "module" and parent and not ambiguous and len(reference.split()) >= 4:
+        parent, _, own = name.rpartition(".")
+        if kind != "module" and parent and siblings and not ambiguous and len(reference.split()) >= 4:
             place = "class" if kind == "method" else "module"
-            slots = {"kind": kind, "parent": f"{place} `{parent}`", "sentence": reference}
-            yield self._exercise("which", f"`{name}`.", (), slots)
+            choices = self._choices(own, siblings)
+            slots = {"kind": kind, "parent": f"{place} `{parent}`", "sentence": reference, "choices": choices}
+            yield self._exercise("which", f"`{own}`.", (), slots)
+
+    def _choices(self, own: str, siblings: Collection[str]) -> str:
+        """The object's own name among those of some siblings: "`a`, `b` or `c`"."""
+        others = self.rng.sample(sorted(set(siblings) - {own}), min(CHOICES - 1, len(set(siblings) - {own})))
+        *first, last = (f"`{name}`" for name in self.rng.sample([own, *others], len(others) + 1))
+        return f"{', '.join(first)} or {last}"
 
     def _opening(self) -> tuple[str, int]:
         """The heading with as many whole paragraphs as fit, or sentences of the first; and how many sentences."""

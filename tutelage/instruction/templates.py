@@ -60,9 +60,9 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "I found `{name}` in some code. What is it?",
     ),
     "which": (
-        'Which {kind} of the {parent} does this: "{sentence}"',
-        'I need a {kind} of the {parent}. It is described so: "{sentence}" What is it called?',
-        'In the {parent}, which {kind} is described as follows? "{sentence}"',
+        'Which {kind} of the {parent} does this: "{sentence}" Is it {choices}?',
+        'I need a {kind} of the {parent}. It is described so: "{sentence}" Is it called {choices}?',
+        'In the {parent}, which {kind} is described as follows? "{sentence}" Choose among {choices}.',
     ),
     "quote": (
         '{text}\n\nWhich sentence contains the word "{word}"?',

@@ -132,15 +132,21 @@ class _Desk:
         """Goes through the documents in a shuffled order until every task is full."""
         if not documents:
             return
-        alike = Counter(_beginning(document) for document in documents if exercises.is_python(document))
-        plain = sum(not exercises.is_python(document) for document in documents)
+        python = [document for document in documents if exercises.is_python(document)]
+        alike = Counter(_beginning(document) for document in python)
+        siblings: dict[tuple[str, str], set[str]] = {}
+        for document in python:
+            siblings.setdefault(_place(document), set()).add(_own_name(document))
+        plain = len(documents) - len(python)
         limit = max(3, -(-2 * self.cap // len(documents)))
         passages_each = max(3, -(-2 * self.cap // max(plain, 1)))
         documents = self.rng.sample(documents, len(documents))
         for document in run.progress(documents, description, total=len(documents)):
             wanted = {task for task in (*exercises.TASKS, *passages.TASKS) if len(self.found.get(task, ())) < self.cap}
             if exercises.is_python(document):
-                made = exercises.of_python(document, wanted, self.rng, limit, alike[_beginning(document)] > 1)
+                others = siblings[_place(document)] - {_own_name(document)}
+                twin = alike[_beginning(document)] > 1
+                made = exercises.of_python(document, wanted, self.rng, limit, others, twin)
             else:
                 made = passages.of_text(document, wanted, self.rng, passages_each)
             for exercise in made:
@@ -184,6 +190,15 @@ def _beginning(document: Document) -> tuple[str, str]:
     """Where a Python object lives, and how its description begins."""
     body = document.text.partition("\n")[2]
     return document.metadata["name"].rpartition(".")[0], " ".join(body[:200].split())[:SAME_BEGINNING]
+
+
+def _place(document: Document) -> tuple[str, str]:
+    """The kind of a Python object, and the module or class that it stands in."""
+    return document.metadata["kind"], document.metadata["name"].rpartition(".")[0]
+
+
+def _own_name(document: Document) -> str:
+    return document.metadata["name"].rpartition(".")[2]
 
 
 def _print(document: Document) -> bytes:
