@@ -54,6 +54,10 @@ RESULTS: dict[str, Any] = {
         {"model": "sft", "over": "base", "mean": 0.9, "low": 0.85, "high": 0.95, "prompts": 120},
         {"model": "ppo", "over": "sft", "mean": 0.52, "low": 0.45, "high": 0.59, "prompts": 120},
     ],
+    "gains": [
+        {"model": "sft", "over": "base", "task": "all", "mean": 0.35, "low": 0.3, "high": 0.4, "prompts": 120},
+        {"model": "ppo", "over": "sft", "task": "kind", "mean": -0.08, "low": -0.1, "high": -0.06, "prompts": 60},
+    ],
     "kl": [{"model": "ppo", "over": "sft", "mean": 2.5, "low": 2.0, "high": 3.0, "prompts": 50}],
     "reward": {"name": "judge", "mean": 0.8, "low": 0.7, "high": 0.9, "pairs": 100},
     "notes": ["Decoded greedily."],
@@ -180,6 +184,7 @@ def test_the_json_of_a_course(tmp_path: Path):
     ppo = found["stages"]["ppo"]
     assert (ppo["stage"], ppo["seconds"]) == ("ppo", 61.0)
     assert ppo["win_rates"] == [RESULTS["win_rates"][1]]
+    assert ppo["gains"] == [RESULTS["gains"][1]]
     assert set(ppo["win_rates"][0]) >= {"over", "mean", "low", "high", "prompts"}
     assert ppo["metrics"]["held_out_accuracy"] == 0.55
     assert ppo["metrics"]["held_out_accuracy/kind"] == 0.55
@@ -197,6 +202,7 @@ def test_the_page_of_a_course_tells_the_whole_story(tmp_path: Path):
     page = shown(root, report.course_card(root))
     for words in (
         "The education of first", "ppo over sft", "no difference seen", "better", "KL 2.5", "One point each.",
+        "+35.0 over base +30.0 to +40.0", "-8.0 over sft -10.0 to -6.0",
         "too short", "all tasks", "recall", "Decoded greedily.", "10 % → 45 %", "The documents say",
     ):  # fmt: skip
         assert words in page.text, words

@@ -5,7 +5,7 @@ import pytest
 from tutelage.errors import RecordError
 from tutelage.evaluation import tasks
 from tutelage.evaluation.judge import RuleScore
-from tutelage.evaluation.tasks import ALL, Answer, answers, choose, mark, scores, wins
+from tutelage.evaluation.tasks import ALL, Answer, answers, choose, gains, mark, scores, wins
 from tutelage.inference.language_model import Reply, Sampling
 from tutelage.records import Conversation, Message
 
@@ -90,6 +90,36 @@ def test_wins_are_counted_prompt_by_prompt():
     good, bad = RuleScore(1, 1, 1, 1), RuleScore(0, 1, 1, 1)
     found = wins("sft", ["a", "b", "c", "d"], [good, good, bad, bad], [bad, good, bad, good])
     assert (found.over, found.mean, found.prompts) == ("sft", pytest.approx((1 + 0.5 + 0.5 + 0) / 4), 4)
+
+
+def test_gains_are_taken_prompt_by_prompt():
+    asked = [question(i) for i in range(40)] + [question(i, "meaning", "It opens a file.") for i in range(40, 60)]
+    # Half of the prompts are hard for both; of the easy ones the first model misses ten more.
+    right = [answer(i, "`a` is a method." if i < 20 else "It is a class.") for i in range(40)]
+    worse = [answer(i, "`a` is a method." if i < 10 else "It is a class.") for i in range(40)]
+    same = [answer(i, "It opens a file.", "meaning") for i in range(40, 60)]
+    kind, meaning, everything = gains("base", [*right, *same], [*worse, *same], asked)
+    assert (kind.task, kind.over, kind.mean, kind.prompts) == ("kind", "base", pytest.approx(0.25), 40)
+    assert (meaning.mean, everything.mean, everything.prompts) == (0, pytest.approx(10 / 60), 60)
+    before, after = mark(worse, asked)[0].accuracy, mark(right, asked)[0].accuracy
+    assert 0 < kind.low < 0.25 < kind.high
+    assert before.high > after.low  # side by side the two intervals overlap
+    (back,) = [gain for gain in gains("sft", worse, right, asked) if gain.task == "kind"]
+    assert (back.mean, back.low, back.high) == pytest.approx((-0.25, -kind.high, -kind.low), abs=0.03)
+
+
+def test_a_gain_on_every_prompt_is_no_certainty():
+    asked = [question(i) for i in range(7)]
+    good, bad = ([answer(i, text) for i in range(7)] for text in ("`a` is a method.", "It is a class."))
+    kind, _ = gains("base", good, bad, asked)
+    assert (kind.mean, kind.high) == (1, 1)
+    assert 0 < kind.low < 1
+
+
+def test_a_gain_needs_the_same_prompts():
+    asked = [question(1), question(2)]
+    with pytest.raises(RecordError, match=r"answer to 'c2': base gave none: ask both the same prompts"):
+        gains("base", [answer(1, "a"), answer(2, "a")], [answer(1, "a")], asked)
 
 
 def test_choosing_is_by_seed_and_id_alone():

@@ -107,6 +107,9 @@ def test_models_are_marked_on_the_same_prompts(tmp_path: Path):
     assert (rates["sft"]["mean"], rates["ppo"]["mean"], rates["ppo"]["prompts"]) == (0.75, 1, 14)
     assert rates["kto"]["mean"] == pytest.approx((7 * 0.5 + 7 * 1) / 14)  # wrong kind but tidy: a tie on seven prompts
     assert found["rule"].startswith("An answer gets one point")
+    gained = {(gain["model"], gain["task"]): (gain["over"], gain["mean"], gain["prompts"]) for gain in found["gains"]}
+    assert set(gained) == {(model, task) for model in ("sft", "ppo", "kto") for task in ("kind", "meaning", "all")}
+    assert gained["kto", "kind"] == ("sft", kto["accuracy"][0]["mean"] - sft["accuracy"][0]["mean"], 7)
 
 
 @pytest.mark.usefixtures("speakers")

@@ -34,6 +34,19 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """By how much a model is more accurate than another on the same prompts, with its 95 % interval."""
+
+    model: str
+    over: str
+    task: str
+    mean: float
+    low: float
+    high: float
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """What a report shows: of a run, or, with ``stages``, of a course."""
 
@@ -46,6 +59,8 @@ class Card:
     win_rates: tuple[Preference, ...] = ()
     accuracy: tuple[Share, ...] = ()
     """On held-out tasks, of each model."""
+    gains: tuple[Progress, ...] = ()
+    """What each model gained in accuracy over the one that it is compared with."""
     stopped: tuple[Share, ...] = ()
     """Answers that ended by themselves, of each model."""
     habits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

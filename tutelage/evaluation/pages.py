@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 
 from tutelage.evaluation import charts
-from tutelage.evaluation.card import Card, Preference, Share
+from tutelage.evaluation.card import Card, Preference, Progress, Share
 from tutelage.evaluation.charts import Plot, Series
 from tutelage.evaluation.findings import HELD_OUT
 from tutelage.evaluation.tasks import ALL
@@ -146,6 +146,8 @@ def page(card: Card) -> str:
         hood_plots=hood_plots,
         main_numbers=main_numbers,
         verdict=verdict,
+        gains={(gain.model, gain.task): gain for gain in card.gains},
+        direction=direction,
         kl=lambda name: divergence(card, name),
         rule=rule(card.rule),
     )
@@ -175,6 +177,11 @@ def duration(seconds: float) -> str:
 def verdict(rate: Preference) -> str:
     """What the interval says, in a word."""
     return "better" if rate.low > 0.5 else "worse" if rate.high < 0.5 else "no difference seen"
+
+
+def direction(gain: Progress) -> str:
+    """What the interval of a gain says, in a word."""
+    return "better" if gain.low > 0 else "worse" if gain.high < 0 else "no difference seen"
 
 
 def divergence(card: Card, model: str) -> float | None:

@@ -17,7 +17,7 @@ import yaml
 
 from tutelage.errors import RunError
 from tutelage.evaluation import findings, pages
-from tutelage.evaluation.card import Card, Preference, Share
+from tutelage.evaluation.card import Card, Preference, Progress, Share
 from tutelage.evaluation.charts import Series
 from tutelage.evaluation.findings import HELD_OUT
 from tutelage.evaluation.tasks import ALL
@@ -49,6 +49,7 @@ def as_json(card: Card) -> dict[str, Any]:
         "metrics": dict(card.metrics),
         "win_rates": [asdict(rate) for rate in card.win_rates],
         "accuracy": [asdict(share) for share in card.accuracy],
+        "gains": [asdict(gain) for gain in card.gains],
         "stopped": [asdict(share) for share in card.stopped],
         "behaviour": {model: dict(numbers) for model, numbers in card.habits.items()},
         "documents": [{"what": what, "count": count, "kept": kept} for what, count, kept in card.funnel],
@@ -102,8 +103,9 @@ def course_card(folder: Path, stages: Sequence[tuple[str, Path]] | None = None) 
     for card in [c for c in cards.values() if c.accuracy or c.win_rates]:
         cards = {name: _marked(stage, name, card) for name, stage in cards.items()}
         course = replace(
-            course, win_rates=card.win_rates, accuracy=card.accuracy, stopped=card.stopped, habits=card.habits,
-            samples=card.samples, rule=card.rule, notes=card.notes, facts=card.facts, metrics=card.metrics,
+            course, win_rates=card.win_rates, accuracy=card.accuracy, gains=card.gains, stopped=card.stopped,
+            habits=card.habits, samples=card.samples, rule=card.rule, notes=card.notes, facts=card.facts,
+            metrics=card.metrics,
         )  # fmt: skip
     seconds = [card.seconds for card in cards.values() if card.seconds is not None]
     return replace(
@@ -202,6 +204,7 @@ def _with_results(card: Card, results: dict[str, Any]) -> Card:
         accuracy=accuracy,
         stopped=stopped,
         win_rates=tuple(Preference(**rate) for rate in results["win_rates"]),
+        gains=tuple(Progress(**gain) for gain in results.get("gains", ())),
         habits={m["name"]: _habits(m) for m in models},
         rule=str(results["rule"]),
         notes=tuple(results["notes"]),
@@ -236,6 +239,7 @@ def _marked(stage: Card, name: str, evaluation: Card) -> Card:
         metrics={**stage.metrics, **found},
         win_rates=tuple(rate for rate in evaluation.win_rates if rate.model == name),
         accuracy=tuple(share for share in evaluation.accuracy if share.model == name),
+        gains=tuple(gain for gain in evaluation.gains if gain.model == name),
         stopped=tuple(share for share in evaluation.stopped if share.model == name),
     )
 

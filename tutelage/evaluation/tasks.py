@@ -43,6 +43,23 @@ class Marks:
     """Mean length of an answer."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """By how much a model is more accurate than another on the same prompts, of one task or of all.
+
+    Prompt by prompt, so what makes a prompt hard for both cancels out: narrower than two intervals held side by side.
+    """
+
+    task: str
+    over: str
+    """The other model."""
+    mean: float
+    """From -1 to 1."""
+    low: float
+    high: float
+    prompts: int
+
+
 def choose(conversations: Iterable[Conversation], per_task: int, seed: int) -> list[Conversation]:
     """At most so many conversations of each task, drawn by the seed and the ids alone, in the order of task and id.
 
@@ -121,17 +138,43 @@ def wins(
     return win_rate(over, zip(prompts, points, strict=True), seed)
 
 
+def gains(
+    over: str, ours: Sequence[Answer], theirs: Sequence[Answer], conversations: Sequence[Conversation], seed: int = 1
+) -> list[Gain]:
+    """What our answers gain over theirs to the same prompts, in the order of `mark`.
+
+    Raises:
+        RecordError: no answers, or one to a prompt that the other did not answer or that is not asked.
+    """
+    asked = _by_id(conversations)
+    before = {answer.prompt: _accuracy(answer, asked) for answer in theirs}
+    differences: list[tuple[str, str, float]] = []
+    for answer in ours:
+        if answer.prompt not in before:
+            raise RecordError(f"answer to {answer.prompt!r}: {over} gave none: ask both the same prompts")
+        differences.append((answer.task, answer.prompt, _accuracy(answer, asked) - before[answer.prompt]))
+    found: list[Gain] = []
+    for task in [*sorted({task for task, _, _ in differences}), ALL]:
+        # As shares from 0 to 1, so that where all prompts agree the interval still has a width.
+        shares = [(prompt, (1 + difference) / 2) for of, prompt, difference in differences if task in (of, ALL)]
+        mean = mean_interval(shares, seed, f"gain over {over} in task {task!r}")
+        low, high = 2 * mean.low - 1, 2 * mean.high - 1
+        found.append(Gain(task=task, over=over, mean=2 * mean.mean - 1, low=low, high=high, prompts=mean.prompts))
+    return found
+
+
 def _marks(task: str, given: list[Answer], asked: dict[str, Conversation], seed: int) -> Marks:
-    right: list[tuple[str, float]] = []
-    for answer in given:
-        conversation = _find(asked, answer)
-        right.append((answer.prompt, judge.accuracy(answer.task, answer.response, judge.reference_of(conversation))))
+    right = [(answer.prompt, _accuracy(answer, asked)) for answer in given]
     return Marks(
         task=task,
         accuracy=mean_interval(right, seed, f"accuracy of task {task!r}"),
         stopped=wilson(sum(answer.stopped for answer in given), len(given)),
         tokens=sum(answer.tokens for answer in given) / len(given),
     )
+
+
+def _accuracy(answer: Answer, asked: dict[str, Conversation]) -> float:
+    return judge.accuracy(answer.task, answer.response, judge.reference_of(_find(asked, answer)))
 
 
 def _by_id(conversations: Sequence[Conversation]) -> dict[str, Conversation]:

@@ -201,12 +201,18 @@ def _results(found: list[Findings], over: dict[str, str], asked: list[Conversati
         {"model": name, **asdict(tasks.wins(other, ids, by_name[name].scores, by_name[other].scores, recipe.seed))}
         for name, other in over.items()
     ]
+    gains = [
+        {"model": name, **asdict(gain)}
+        for name, other in over.items()
+        for gain in tasks.gains(other, by_name[name].answers, by_name[other].answers, asked, recipe.seed)
+    ]
     drawn = "the most likely token at each step" if recipe.temperature == 0 else f"temperature {recipe.temperature:g}"
     return {
         "rule": RULE,
         "prompts": len(asked),
         "models": [_of_model(one) for one in found],
         "win_rates": win_rates,
+        "gains": gains,
         "kl": [],
         "reward": None,
         "notes": [
@@ -274,6 +280,9 @@ def _measure(results: dict[str, Any], run: Run) -> None:
     for place, rate in enumerate(results["win_rates"]):
         run.measure(place, model=rate["model"], over=rate["over"], win_rate=rate["mean"], low=rate["low"],
                     high=rate["high"])  # fmt: skip
+    for place, gain in enumerate(results["gains"]):
+        run.measure(place, model=gain["model"], over=gain["over"], task=gain["task"], gain=gain["mean"],
+                    low=gain["low"], high=gain["high"])  # fmt: skip
     for place, kl in enumerate(results["kl"]):
         run.measure(place, model=kl["model"], over=kl["over"], kl=kl["mean"], low=kl["low"], high=kl["high"])
     for rate in results["win_rates"]:
