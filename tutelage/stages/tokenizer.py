@@ -22,6 +22,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from tutelage.corpus.languages import han_characters
 from tutelage.errors import RecordError
+from tutelage.model.chat import TEMPLATE
 from tutelage.records import Document, read
 from tutelage.run import Run, write_json
 from tutelage.settings import Input
@@ -37,19 +38,6 @@ WORDS = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How text is cut before pairs are joined: no token reaches over such a border."""
-
-CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{- '<|' + message['role'] + '|>' -}}"
-    "{%- if message['role'] == 'assistant' -%}"
-    "{%- generation -%}{{- message['content'] + '<|end|>' -}}{%- endgeneration -%}"
-    "{%- else -%}"
-    "{{- message['content'] + '<|end|>' -}}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
-)
-"""A turn is ``<|role|>content<|end|>``; what the assistant says, with its end, is marked as the part to learn."""
 
 COMMON_HAN = (
     "的一是了我不人在他有这个上们来到时大地为子中你说生国年着就那和要她出也得里后自以会家可下而过天去能对小多然于心学"
@@ -155,7 +143,7 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         additional_special_tokens=[token for token in SPECIAL if token not in (PAD, END)],
         clean_up_tokenization_spaces=False,
     )
-    wrapped.chat_template = CHAT_TEMPLATE
+    wrapped.chat_template = TEMPLATE
     wrapped.save_pretrained(str(folder))
 
 
