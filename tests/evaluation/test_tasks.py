@@ -51,7 +51,8 @@ def test_answers_are_to_the_prompt_without_the_reference():
         messages=(Message(role="user", content="long 长"), Message(role="assistant", content="secret")),
         task="recall",
     )
-    found = answers(Parrot(), [question(1), long], Sampling(max_new_tokens=10))
+    asked = [question(1), long]
+    found = answers(asked, Parrot().replies([one.prompt for one in asked], Sampling(max_new_tokens=10)))
     assert found == [
         Answer(prompt="c1", task="kind", response="question 1", stopped=True, tokens=10),
         Answer(prompt="x", task="recall", response="long 长", stopped=False, tokens=6),

@@ -77,6 +77,8 @@ def test_the_same_in_any_batch_and_in_any_number_of_slots() -> None:
     for slots in (1, 2, 5):
         again = make(slots=slots).generate(PROMPTS * 3, sampling)
         assert [rollout.ids for rollout in again] == [rollout.ids for rollout in whole]
+        for one, other in zip(again, whole, strict=True):
+            assert one.log_probabilities == pytest.approx(other.log_probabilities, abs=2e-6)
         assert [rollout.stopped for rollout in again] == [rollout.stopped for rollout in whole]
         assert [rollout.prompt for rollout in again] == list(range(15))
     # Other neighbours change nothing: only the seed and its place matter to an answer.
@@ -86,6 +88,19 @@ def test_the_same_in_any_batch_and_in_any_number_of_slots() -> None:
     assert alone[0].ids == whole[0].ids
     other = make().generate(PROMPTS * 3, Sampling(max_new_tokens=30, seed=10))
     assert [rollout.ids for rollout in other] != [rollout.ids for rollout in whole]
+
+
+def test_alone_is_among_others_to_the_last_bit() -> None:
+    """Where each head of keys has one of queries: the sums of a row do not depend on the rows beside it."""
+    chat = Chat(tiny.make_tokenizer(), "here")
+    model = tiny.make_model("llama", 1, num_key_value_heads=4, vocab_size=320)
+    sampling = Sampling(max_new_tokens=40, seed=6)
+    among = Engine(model, chat, "tiny").generate(PROMPTS, sampling, samples=2)
+    assert len({len(rollout.ids) for rollout in among}) > 2
+    for slots in (1, 3):
+        again = Engine(model, chat, "tiny", slots).generate(PROMPTS, sampling, samples=2)
+        assert [rollout.ids for rollout in again] == [rollout.ids for rollout in among]
+        assert [rollout.log_probabilities for rollout in again] == [rollout.log_probabilities for rollout in among]
 
 
 def test_samples_of_one_prompt_differ_and_stand_prompt_by_prompt() -> None:
@@ -111,8 +126,39 @@ def test_an_answer_ends_with_the_context() -> None:
         engine.generate([PROMPTS[0], list(range(10, 74))], Sampling(max_new_tokens=4))
 
 
+def test_finished_gives_each_as_it_is_done() -> None:
+    sampling = Sampling(max_new_tokens=30, seed=9)
+    whole = make().generate(PROMPTS * 3, sampling, samples=2)
+    given = list(make(slots=4).finished(PROMPTS * 3, sampling, samples=2))
+    assert [number for number, _ in given] != sorted(number for number, _ in given)  # short ones come first
+    found = dict(given)
+    assert [found[place].ids for place in range(30)] == [rollout.ids for rollout in whole]
+    prompts = [[tiny.user(text)] for text in ("hi", "the cat", "a")]
+    replies = dict(make().answering(prompts, sampling))
+    assert [replies[place] for place in range(3)] == make().replies(prompts, sampling)
+
+
+def test_slots_are_as_many_as_wanted_and_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(tiny.make_model("qwen3"), Chat(tiny.make_tokenizer(), "here"), "tiny")
+    each = 2 * 2 * 2 * 8 * 100 * 4  # keys and values, layers, heads, size, capacity, bytes
+    assert engine._slots(7, 100) == 7
+    assert engine._slots(10_000, 100) == engines.MOST_SLOTS
+    monkeypatch.setattr(engines, "CACHE_BYTES", 5 * each + each // 2)
+    assert engine._slots(7, 100) == 5
+    assert engine._slots(7, 100_000) == 1
+    assert make(slots=3)._slots(7, 100) == 3
+
+
+def test_prompts_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engines._pieces([0, 1, 2, 3], [[1] * n for n in (3, 3, 9, 1)], 6) == [[0, 1], [2], [3]]
+    whole = make().generate(PROMPTS, Sampling(max_new_tokens=9), samples=2)
+    monkeypatch.setattr(engines, "READ_AT_ONCE", (7, 7))
+    assert [r.ids for r in make().generate(PROMPTS, Sampling(max_new_tokens=9), samples=2)] == [r.ids for r in whole]
+
+
 def test_nothing_asked_nothing_answered() -> None:
     assert make().generate([], Sampling()) == []
+    assert list(make().finished([], Sampling())) == []
     assert make().replies([], Sampling()) == []
 
 
@@ -170,6 +216,33 @@ def test_top_k_and_top_p_keep_what_they_should() -> None:
     assert set(draws(Sampling(temperature=0), chances)[0]) == {1}
 
 
+@pytest.mark.parametrize("size", [5, 64, 65, 300, 1000])
+@pytest.mark.parametrize("limits", [(0, 1.0), (7, 1.0), (0, 0.9), (40, 0.5), (0, 0.999999)])
+def test_the_drawn_token_is_that_of_whole_double_sums(size: int, limits: tuple[int, float]) -> None:
+    """By blocks, and without sorting, as by sorting all and adding all up in double precision."""
+    top_k, top_p = limits
+    torch.manual_seed(size)
+    logits = (torch.randn(200, size) * 3).round(decimals=1)  # many are equal
+    uniform = torch.rand(200, dtype=torch.float64)
+    chances = torch.softmax(logits.double() / 0.7, -1)
+    ranked, order = chances.sort(dim=-1, descending=True, stable=True)
+    ranked[:, top_k or size :] = 0
+    total = ranked.cumsum(-1)
+    ranked[total - ranked >= top_p * total[:, -1:]] = 0
+    left = torch.zeros_like(chances).scatter(1, order, ranked).cumsum(-1)
+    expected = torch.searchsorted(left, uniform[:, None] * left[:, -1:], right=True)[:, 0]
+    tokens, chosen = sample(logits, uniform, Sampling(temperature=0.7, top_k=top_k, top_p=top_p))
+    assert (tokens == expected).float().mean() > 0.99  # a number may fall where float32 rounds
+    assert (chosen - chances.log().gather(1, tokens[:, None])[:, 0]).abs().max() < 1e-5
+
+
+def test_a_tail_beyond_the_first_candidates_is_found() -> None:
+    logits = torch.zeros(1, 3 * engines.CANDIDATES)
+    uniform = torch.tensor([0.999999], dtype=torch.float64)
+    tokens, _ = sample(logits, uniform, Sampling(top_p=0.75))
+    assert tokens.item() == 3 * engines.CANDIDATES * 3 // 4 - 1
+
+
 def test_equal_chances_are_taken_in_the_order_of_their_ids() -> None:
     assert set(draws(Sampling(top_k=2), [0.25] * 4)[0]) == {0, 1}
     assert set(draws(Sampling(top_p=0.4), [0.25] * 4)[0]) == {0, 1}
@@ -195,7 +268,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, text: str, ends: bool = True) -> E
     engine = make()
     ids = engine.chat.text(text) + ([tiny.END] if ends else [])
 
-    def steps(_: Any, sampling: Sampling, rollouts: list[Rollout]) -> Any:
+    def steps(_: Any, sampling: Sampling, rollouts: list[Rollout], **__: Any) -> Any:
         (rollout,) = rollouts
         for token in ids[: sampling.max_new_tokens]:
             rollout.ids.append(token)

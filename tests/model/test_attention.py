@@ -1,11 +1,14 @@
 """One row of trees is the same as each sequence by itself, in logits, losses and gradients."""
 
+import inspect
 import random
+from typing import Any
 
 import pytest
 import tiny
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tutelage.errors import ModelError
@@ -15,6 +18,10 @@ from tutelage.training.batches import Example, flat
 from tutelage.training.likelihood import token_log_probabilities
 
 ALL = list(tiny.ARCHITECTURES)
+ON_CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+LAYOUT = Layout(
+    (Tree(0, 7, (3, 9, 4)), Tree(23, 0, (12,)), Tree(35, 2, (4, 6)), Tree(47, 0, (3, 5)), Tree(55, 0, (1,)))
+)
 
 
 def examples() -> list[Example]:
@@ -117,7 +124,7 @@ def test_the_check_finds_attention_that_differs(monkeypatch: pytest.MonkeyPatch)
     model = tiny.make_model("qwen3")
     real = attention._causal
     monkeypatch.setattr(attention, "_causal", lambda q, k, v, options: real(q, k, v, options) * 1.05)
-    with pytest.raises(ModelError, match="its logits differ by"):
+    with pytest.raises(ModelError, match="its hidden states differ by"):
         attention.check(model)
 
 
@@ -145,3 +152,87 @@ def test_a_slot_moves_whole() -> None:
     assert keys[0, :, :2].eq(3).all()
     assert values[0, :, :2].eq(4).all()
     assert keys[0, :, 2:].eq(0).all()
+
+
+def row_of_heads(heads: int, dtype: torch.dtype, device: str = "cpu") -> tuple[list[Tensor], Tensor]:
+    """Queries, keys and values for `LAYOUT`, two heads of keys, and a weight for every number that comes out."""
+    torch.manual_seed(5)
+    wide = [torch.randn(1, 56, n, 16, dtype=dtype, device=device).transpose(1, 2) for n in (heads, 2, 2)]
+    return [x.requires_grad_() for x in wide], torch.randn(1, 56, heads, 16, dtype=dtype, device=device)
+
+
+def out_and_slopes(made: list[Tensor], weight: Tensor, window: int | None) -> list[Tensor]:
+    out = attention._by_layout(*made, LAYOUT, attention._Options(0.3, 0.0, window, None))
+    (out * weight).sum().backward()
+    slopes = [x.grad for x in made if x.grad is not None]
+    for x in made:
+        x.grad = None
+    return [out.detach(), *slopes]
+
+
+def kernel(*args: Any, **named: Any) -> Tensor:
+    """What torch's kernel for mixed lengths gives, in plain words; called as the installed torch has it."""
+    call = inspect.signature(varlen_attn).bind(*args, **named)
+    call.apply_defaults()
+    q, k, v, queries, keys, most_q, most_k = call.args
+    left, right = call.kwargs["window_size"]
+    groups = q.shape[1] // k.shape[1]
+    assert call.kwargs["enable_gqa"] == (groups > 1)
+    assert queries.dtype == keys.dtype == torch.int32
+    assert most_q == int(queries.diff().max())
+    assert most_k == int(keys.diff().max())
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    parts: list[Tensor] = []
+    for (a, b), (c, d) in zip(queries.unfold(0, 2, 1).tolist(), keys.unfold(0, 2, 1).tolist(), strict=True):
+        rows = torch.arange(b - a)[:, None] + (d - c) - (b - a)
+        columns = torch.arange(d - c)[None]
+        seen = (columns <= rows + right) & ((columns >= rows - left) | (left < 0))
+        scores = torch.einsum("qhs,khs->hqk", q[a:b], k[c:d]) * call.kwargs["scale"]
+        parts.append(torch.einsum("hqk,khs->qhs", scores.masked_fill(~seen, float("-inf")).softmax(-1), v[c:d]))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("window", [None, 1, 5, 11])
+@pytest.mark.parametrize("heads", [2, 6])
+def test_the_call_of_the_varlen_kernel_is_the_same_attention(
+    heads: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, weight = row_of_heads(heads, torch.float64)
+    expected = out_and_slopes(made, weight, window)
+    monkeypatch.setattr(attention, "varlen_attn", kernel)
+    monkeypatch.setattr(attention, "_varlen_serves", lambda *_: True)
+    found = out_and_slopes(made, weight, window)
+    assert len(found) == 4
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(found, expected, strict=True))
+
+
+def test_the_varlen_kernel_serves_half_precision_on_cuda_alone() -> None:
+    made, _ = row_of_heads(2, torch.bfloat16)
+    assert not attention._varlen_serves(made[0], made[2], attention._Options(1.0, 0.0, None, None))
+
+
+@pytest.mark.parametrize("window", [pytest.param(w, marks=ON_CUDA) for w in (None, 1, 5, 11)])
+@pytest.mark.parametrize("heads", [2, 6])
+def test_the_varlen_kernel_on_cuda(heads: int, window: int | None) -> None:
+    made, weight = row_of_heads(heads, torch.bfloat16, "cuda")
+    assert attention._varlen_serves(made[0], made[2], attention._Options(0.3, 0.0, window, None))
+    found = out_and_slopes(made, weight, window)
+    exact = [x.detach().float().requires_grad_() for x in made]
+    expected = out_and_slopes(exact, weight.float(), window)
+    for a, b in zip(found, expected, strict=True):
+        assert (a.float() - b).norm() < 0.01 * b.norm()
+
+
+@pytest.mark.parametrize("architecture", [pytest.param(name, marks=ON_CUDA) for name in ALL])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_trees_on_cuda(architecture: str, dtype: torch.dtype) -> None:
+    model = tiny.make_model(architecture)
+    expected = token_log_probabilities(model, flat(examples()))
+    slopes = tiny.gradients(expected.sum(), model)
+    model.to(device="cuda", dtype=dtype)  # pyright: ignore
+    attention.check(model)
+    found = token_log_probabilities(model, flat(examples()).to(torch.device("cuda")))
+    limit = 1e-3 if dtype == torch.float32 else 0.05
+    assert (found.cpu() - expected).norm() < limit * expected.norm()
+    for name, slope in tiny.gradients(found.sum(), model).items():
+        assert (slope.cpu().float() - slopes[name]).norm() < 4 * limit * slopes[name].norm() + 1e-4, name

@@ -34,6 +34,9 @@ class Speaker:
     def load(cls, path: Path) -> "Speaker":
         return cls(path.name)
 
+    def answering(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
+        yield from reversed(list(enumerate(self.replies(prompts, sampling))))  # as they are done: in any order
+
     def replies(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[Reply]:
         assert all(prompt[-1].role == "user" for prompt in prompts)
         text, stopped = ANSWERS[self.name]

@@ -10,7 +10,7 @@ from tutelage.errors import RecordError
 from tutelage.evaluation import judge
 from tutelage.evaluation.judge import RuleScore
 from tutelage.evaluation.ratings import Interval, WinRate, mean_interval, wilson, win_rate
-from tutelage.inference.language_model import LanguageModel, Sampling
+from tutelage.inference.language_model import Reply
 from tutelage.records import Conversation
 
 ALL = "all"
@@ -83,13 +83,8 @@ def choose(conversations: Iterable[Conversation], per_task: int, seed: int) -> l
     return chosen
 
 
-def answers(model: LanguageModel, conversations: Sequence[Conversation], sampling: Sampling) -> list[Answer]:
-    """The model's answers to the prompts of conversations, in order.
-
-    Raises:
-        SettingsError: a prompt that does not fit the model's context.
-    """
-    replies = model.replies([conversation.prompt for conversation in conversations], sampling)
+def answers(conversations: Sequence[Conversation], replies: Sequence[Reply]) -> list[Answer]:
+    """A model's replies to the prompts of conversations, as answers to be marked; in order."""
     return [
         Answer(
             prompt=conversation.id,

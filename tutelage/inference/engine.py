@@ -7,6 +7,7 @@ Each sequence draws its own random numbers, from the seed and its place: the sam
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tutelage.errors import SettingsError
 from tutelage.inference.language_model import Reply, Sampling
 from tutelage.model import checkpoint, forward
-from tutelage.model.attention import Cache, Layout, Tree
+from tutelage.model.attention import Layout, Tree
+from tutelage.model.cache import FEWEST, Cache
 from tutelage.model.chat import Chat
 from tutelage.model.device import threads
 from tutelage.records import Message
+
+MOST_SLOTS = 192
+"""Sequences at a time, at most, where their number is not given: more do not make a step's arithmetic denser."""
+CACHE_BYTES = 1 << 29
+"""Keys and values that are kept at a time, where the number of slots is not given."""
+READ_AT_ONCE = (8192, 2048)
+"""Tokens of prompts that are read in one row: on a GPU, and on a CPU, where they should stay in its cache."""
+BLOCK = 64
+"""Tokens of the vocabulary whose probabilities are first added up by themselves, to draw from."""
+CANDIDATES = 256
+"""The likeliest tokens among which top-p looks first."""
 
 
 @dataclass(slots=True)
@@ -42,11 +56,12 @@ class Rollout:
 class Engine:
     """A `LanguageModel` on a model in memory. Not thread-safe."""
 
-    def __init__(self, model: nn.Module, chat: Chat, name: str, slots: int = 64) -> None:
+    def __init__(self, model: nn.Module, chat: Chat, name: str, slots: int | None = None) -> None:
         self.model = model
         self.chat = chat
         self.name = name
         self.slots = slots
+        """Sequences at a time; None for as many as are wanted and memory is meant for."""
         config = checkpoint.base(model).config.get_text_config()
         self.layers = int(config.num_hidden_layers)
         self.context = checkpoint.context(model)
@@ -74,7 +89,8 @@ class Engine:
         rollout = Rollout(0)
         given = 0
         encoded = self.chat.prompt(prompt)
-        for _ in self._steps([encoded], sampling, [rollout]):
+        # One row a step: half again as fast as four, and nobody compares its last bits.
+        for _ in self._steps([encoded], sampling, [rollout], fewest=1):
             text = self.text(rollout, sampling)
             # A character may need more tokens than have come; a stop text may have begun.
             held = max((len(stop) - 1 for stop in sampling.stop), default=0) if not rollout.stopped else 0
@@ -110,11 +126,23 @@ class Engine:
             SettingsError: a prompt leaves no room for an answer in the model's context.
         """
         rollouts = [Rollout(number) for number in range(len(prompts)) for _ in range(samples)]
-        if not rollouts:
-            return []
-        for _ in self._steps(prompts, sampling, rollouts):
+        for _ in self._steps(prompts, sampling, rollouts) if rollouts else ():
             pass
         return rollouts
+
+    def finished(
+        self, prompts: Sequence[list[int]], sampling: Sampling, samples: int = 1
+    ) -> Iterator[tuple[int, Rollout]]:
+        """As `generate`, one by one as they are done, each with its place in what `generate` gives."""
+        rollouts = [Rollout(number) for number in range(len(prompts)) for _ in range(samples)]
+        for done in self._steps(prompts, sampling, rollouts) if rollouts else ():
+            yield from ((number, rollouts[number]) for number in done)
+
+    def answering(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> Iterator[tuple[int, Reply]]:
+        """As `replies`, one by one as they are done, each with the place of its prompt."""
+        encoded = [self.chat.prompt(prompt) for prompt in prompts]
+        for number, rollout in self.finished(encoded, sampling):
+            yield number, self._reply(rollout, encoded[number], sampling)
 
     def text(self, rollout: Rollout, sampling: Sampling) -> str:
         """The text of a rollout, cut before a stop text."""
@@ -144,89 +172,84 @@ class Engine:
                 f"{self.name}: a prompt of {tokens} tokens does not fit the context of {self.context}: shorten it"
             )
 
+    def _slots(self, wanted: int, capacity: int) -> int:
+        """How many sequences are generated at a time: those wanted, as far as memory for them is meant."""
+        if self.slots is not None:
+            return min(self.slots, wanted)
+        config = checkpoint.base(self.model).config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        each = 2 * self.layers * heads * size * capacity * next(self.model.parameters()).element_size()
+        return min(wanted, MOST_SLOTS, max(1, CACHE_BYTES // each))
+
     @torch.no_grad()
-    def _steps(self, prompts: Sequence[list[int]], sampling: Sampling, rollouts: list[Rollout]) -> Iterator[None]:
-        """Fills the rollouts, one token each at a time."""
+    def _steps(
+        self, prompts: Sequence[list[int]], sampling: Sampling, rollouts: list[Rollout], fewest: int = FEWEST
+    ) -> Iterator[list[int]]:
+        """Fills the rollouts, one token each at a time; gives the places of those that are done."""
         longest = max(len(prompt) for prompt in prompts)
         self._require_room(longest)
         capacity = min(self.context, longest + sampling.max_new_tokens)
-        slots = min(self.slots, len(rollouts))
-        cache = Cache(self.layers, slots, capacity)
-        cache.lengths = cache.lengths.to(self._device)
-        waiting: deque[int] = deque(range(len(rollouts)))
-        running: list[int] = []
-        draws = torch.zeros(slots, sampling.max_new_tokens, dtype=torch.float64, device=self._device)
-        while waiting or running:
-            free = slots - len(running)
-            if waiting and (free >= max(1, slots // 4) or not running):
-                admitted = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-                states = self._read(prompts, [rollouts[i].prompt for i in admitted], cache, len(running))
-                for place, number in enumerate(admitted, start=len(running)):
-                    draws[place] = _uniform(sampling.seed, number, sampling.max_new_tokens)
-                fresh = list(range(len(running), len(running) + len(admitted)))
-                running += admitted
-                self._append(states, fresh, running, rollouts, sampling, draws)
+        slots = _Slots(self._slots(len(rollouts), capacity), sampling, self._device)
+        cache = Cache(self.layers, slots.count, capacity, fewest)
+        limits = [min(sampling.max_new_tokens, self.context - len(prompts[rollout.prompt])) for rollout in rollouts]
+        stops = self.chat.stops
+        # Neighbours of about one length: what is read of the cache reaches as far as the longest of them.
+        waiting = deque(sorted(range(len(rollouts)), key=lambda number: -len(prompts[rollouts[number].prompt])))
+        while waiting or slots.running:
+            free = slots.count - len(slots.running)
+            first = 0
+            if waiting and (free >= max(1, slots.count // 4) or not slots.running):
+                first = len(slots.running)
+                slots.admit([waiting.popleft() for _ in range(min(free, len(waiting)))])
+                wanted = [rollouts[number].prompt for number in slots.running[first:]]
+                states = self._read(prompts, wanted, cache, first)
             else:
-                cache.active, cache.prefill = len(running), None
-                positions = cache.lengths[: cache.active]
-                last = torch.tensor([rollouts[i].ids[-1] for i in running], device=self._device)
-                states = forward.hidden_states(self.model, last, positions, cache)
-                cache.lengths[: cache.active] += 1
-                self._append(states, list(range(len(running))), running, rollouts, sampling, draws)
-            self._retire(running, rollouts, prompts, sampling, cache, draws)
-            yield
+                positions = cache.step(len(slots.running), self._device)
+                states = forward.hidden_states(self.model, slots.last[: len(positions)], positions, cache)
+            fresh = slice(first, len(slots.running))
+            logits = forward.logits(self.model, states)[: fresh.stop - first]
+            tokens, chosen = sample(logits, slots.uniform(fresh), sampling)
+            slots.last[fresh] = tokens
+            done: list[int] = []
+            for place, token, value in zip(range(first, fresh.stop), tokens.tolist(), chosen.tolist(), strict=True):
+                number = slots.running[place]
+                rollout = rollouts[number]
+                rollout.ids.append(token)
+                rollout.log_probabilities.append(value)
+                rollout.stopped = token in stops or self._stopped_by_text(rollout, sampling)
+                if rollout.stopped or len(rollout.ids) == limits[number]:
+                    done.append(place)
+            finished = [slots.running[place] for place in done]
+            for place in reversed(done):
+                slots.free(place, cache)
+            yield finished
 
     def _read(self, prompts: Sequence[list[int]], wanted: list[int], cache: Cache, first: int) -> Tensor:
-        """Reads prompts into slots from ``first`` on, equal ones once; gives their last hidden states, one a slot."""
-        unique = sorted(set(wanted))
-        trees: list[Tree] = []
-        row: list[int] = []
-        positions: list[int] = []
-        for number in unique:
-            trees.append(Tree(len(row), 0, (len(prompts[number]),)))
-            row += prompts[number]
-            positions += range(len(prompts[number]))
-        cache.prefill = Layout(tuple(trees))
-        cache.targets = tuple(
-            tuple(first + place for place, prompt in enumerate(wanted) if prompt == number) for number in unique
-        )
-        states = forward.hidden_states(
-            self.model, torch.tensor(row, device=self._device), torch.tensor(positions, device=self._device), cache
-        )
-        ends = [tree.start + tree.branches[0] - 1 for tree in trees]
-        for place, prompt in enumerate(wanted):
-            cache.lengths[first + place] = len(prompts[prompt])
-        return states[[ends[unique.index(prompt)] for prompt in wanted]]
+        """Reads prompts into slots from ``first`` on, equal ones once; gives their last hidden states, one a slot.
 
-    def _append(
-        self, states: Tensor, places: list[int], running: list[int], rollouts: list[Rollout], sampling: Sampling,
-        draws: Tensor,
-    ) -> None:  # fmt: skip
-        """Draws one token for each place."""
-        counts = torch.tensor([len(rollouts[running[place]].ids) for place in places], device=self._device)
-        uniform = draws[torch.tensor(places, device=self._device), counts]
-        tokens, chosen = sample(forward.logits(self.model, states), uniform, sampling)
-        for place, token, value in zip(places, tokens.tolist(), chosen.tolist(), strict=True):
-            rollouts[running[place]].ids.append(token)
-            rollouts[running[place]].log_probabilities.append(value)
-
-    def _retire(
-        self, running: list[int], rollouts: list[Rollout], prompts: Sequence[list[int]], sampling: Sampling,
-        cache: Cache, draws: Tensor,
-    ) -> None:  # fmt: skip
-        """Frees the slots of those that are done; the last slot moves into the gap."""
-        for place in reversed(range(len(running))):
-            rollout = rollouts[running[place]]
-            rollout.stopped = rollout.ids[-1] in self.chat.stops or self._stopped_by_text(rollout, sampling)
-            room = self.context - len(prompts[rollout.prompt])
-            if not rollout.stopped and len(rollout.ids) < min(sampling.max_new_tokens, room):
-                continue
-            last = len(running) - 1
-            if place != last:
-                cache.move(last, place)
-                draws[place] = draws[last]
-                running[place] = running[last]
-            running.pop()
+        There are at least as many as the cache wants rows.
+        """
+        places: dict[int, list[int]] = {}
+        for place, number in enumerate(wanted):
+            places.setdefault(number, []).append(place)
+        ends = torch.empty(0)
+        for group in _pieces(list(places), prompts, READ_AT_ONCE[self._device.type == "cpu"]):
+            row = [token for number in group for token in prompts[number]]
+            positions = [position for number in group for position in range(len(prompts[number]))]
+            starts = list(itertools.accumulate((len(prompts[number]) for number in group), initial=0))
+            cache.read(tuple(
+                (start, len(prompts[number]), tuple(first + place for place in places[number]))
+                for start, number in zip(starts, group, strict=False)
+            ))  # fmt: skip
+            states = forward.hidden_states(
+                self.model, torch.tensor(row, device=self._device), torch.tensor(positions, device=self._device), cache
+            )
+            if not len(ends):
+                ends = states.new_zeros(max(len(wanted), cache.fewest), states.shape[1])
+            for end, number in zip(starts[1:], group, strict=True):
+                ends[places[number]] = states[end - 1]
+        return ends
 
     def _stopped_by_text(self, rollout: Rollout, sampling: Sampling) -> bool:
         if not sampling.stop:
@@ -235,33 +258,107 @@ class Engine:
         return any(stop in text for stop in sampling.stop)
 
 
+class _Slots:
+    """What is being generated, slot by slot; those in use stay together in front."""
+
+    def __init__(self, count: int, sampling: Sampling, device: torch.device) -> None:
+        self.count = count
+        self.sampling = sampling
+        self.running: list[int] = []
+        """The number of the rollout in each slot."""
+        self.last = torch.zeros(max(count, FEWEST), dtype=torch.long, device=device)
+        """Each slot's newest token."""
+        self._drawn = torch.zeros(count, dtype=torch.long, device=device)
+        self._draws = torch.zeros(count, sampling.max_new_tokens, dtype=torch.float64, device=device)
+
+    def admit(self, numbers: list[int]) -> None:
+        """Gives the next slots to rollouts."""
+        for place, number in enumerate(numbers, start=len(self.running)):
+            self._draws[place] = _uniform(self.sampling.seed, number, self.sampling.max_new_tokens)
+        self._drawn[len(self.running) : len(self.running) + len(numbers)] = 0
+        self.running += numbers
+
+    def uniform(self, places: slice) -> Tensor:
+        """The next random number of each of these slots."""
+        found = self._draws[places].gather(1, self._drawn[places, None])[:, 0]
+        self._drawn[places] += 1
+        return found
+
+    def free(self, place: int, cache: Cache) -> None:
+        """Frees a slot; the last one moves into the gap."""
+        last = len(self.running) - 1
+        if place != last:
+            cache.move(last, place)
+            for column in (self.last, self._drawn, self._draws):
+                column[place] = column[last]
+            self.running[place] = self.running[last]
+        self.running.pop()
+
+
+def _pieces(numbers: list[int], prompts: Sequence[list[int]], limit: int) -> list[list[int]]:
+    """The numbers in groups whose prompts have at most ``limit`` tokens together, or are one."""
+    groups: list[list[int]] = []
+    used = limit
+    for number in numbers:
+        if used + len(prompts[number]) > limit:
+            groups.append([])
+            used = 0
+        groups[-1].append(number)
+        used += len(prompts[number])
+    return groups
+
+
 def sample(logits: Tensor, uniform: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """(N,) tokens drawn from (N, vocabulary) logits by (N,) uniform numbers, and their log-probabilities.
 
     The log-probabilities are of the whole distribution at the temperature (at 1 where the temperature is 0), whatever
-    top-k and top-p leave of it.
+    top-k and top-p leave of it. A token is found by its block first and then in it, so that only sums of blocks, and
+    one block, are added up in double precision.
     """
     if sampling.temperature == 0:
         distribution = torch.log_softmax(logits, -1)
         tokens = distribution.argmax(-1)
         return tokens, distribution.gather(1, tokens[:, None])[:, 0]
-    distribution = torch.log_softmax(logits / sampling.temperature, -1)
-    ranked, order = distribution.double().exp(), None
+    scaled = logits / sampling.temperature
+    weights = scaled.sub_(scaled.amax(-1, keepdim=True)).exp_()
+    whole = blocks = functional.pad(weights, (0, -weights.shape[1] % BLOCK)).view(len(weights), -1, BLOCK)
     if sampling.top_k or sampling.top_p < 1:
-        ranked, order = ranked.sort(dim=-1, descending=True, stable=True)
-    if sampling.top_k:
-        ranked[:, sampling.top_k :] = 0
-    total = ranked.cumsum(-1)
-    if sampling.top_p < 1:
+        blocks = functional.pad(_kept(weights, sampling), (0, -weights.shape[1] % BLOCK)).view_as(blocks)
+    total = blocks.sum(-1).double().cumsum(-1)
+    target = uniform[:, None] * total[:, -1:]
+    block = _beyond(total, target)
+    inside = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0].double().cumsum(-1)
+    before = functional.pad(total, (1, 0)).gather(1, block)
+    tokens = block * BLOCK + _beyond(inside, target - before)
+    chosen = weights.gather(1, tokens).double().log() - whole.sum(-1).double().sum(-1, keepdim=True).log()
+    return tokens[:, 0], chosen[:, 0].to(logits.dtype)
+
+
+def _beyond(total: Tensor, target: Tensor) -> Tensor:
+    """(N, 1) the first places of (N, K) running totals that are beyond (N, 1) targets.
+
+    Rounding may leave a target just past the end: then the last place that adds anything.
+    """
+    last = torch.searchsorted(total, total[:, -1:].contiguous())
+    return torch.minimum(torch.searchsorted(total, target, right=True), last)
+
+
+def _kept(weights: Tensor, sampling: Sampling) -> Tensor:
+    """(N, vocabulary) the weights that top-k and top-p leave, 0 for the others; of equal ones the first by id."""
+    size = min(sampling.top_k or CANDIDATES, weights.shape[1])
+    while True:
+        ranked = weights.topk(size).values
+        total = ranked.double().cumsum(-1)
+        whole = total[:, -1:] if sampling.top_k else weights.double().sum(-1, keepdim=True)
         # The token that crosses top_p is still in.
-        ranked = ranked * (total - ranked < sampling.top_p * total[:, -1:])
-        total = ranked.cumsum(-1)
-    place = torch.searchsorted(total, uniform[:, None] * total[:, -1:], right=True)
-    # Rounding may leave a uniform number just past the end: back to the last token that has any probability.
-    last = ranked.shape[-1] - 1 - (ranked > 0).int().flip(-1).argmax(-1, keepdim=True)
-    place = torch.minimum(place, last)
-    tokens = (place if order is None else order.gather(1, place))[:, 0]
-    return tokens, distribution.gather(1, tokens[:, None])[:, 0]
+        inside = total - ranked < sampling.top_p * whole
+        if sampling.top_k or size == weights.shape[1] or not bool(inside[:, -1].any()):
+            break
+        size = min(4 * size, weights.shape[1])
+    count = inside.sum(-1, keepdim=True)
+    least = ranked.gather(1, count - 1)
+    more, equal = weights > least, weights == least
+    return weights * (more | (equal & (equal.cumsum(-1) <= count - more.sum(-1, keepdim=True))))
 
 
 def _uniform(seed: int, number: int, count: int) -> Tensor:

@@ -4,25 +4,48 @@ A batch is one row of tokens, ``(1, T)``. A `Layout` says where its trees stand:
 that share it, laid one after the other; a plain sequence is a tree with one branch. A branch sees its prompt and
 itself, never another branch or tree. Positions go on from the prompt's end in each branch.
 
-The same function serves generation: a `Cache` in place of the layout keeps keys and values in slots.
+The same function serves generation: a `Cache` (`model/cache.py`) in place of the layout keeps keys and values in slots.
 
 It is registered with transformers' ``AttentionInterface`` as "tutelage", so every architecture that goes through the
-interface can use it. `check` compares it with the architecture's own attention.
+interface can use it. `check` looks at an architecture's masks and compares its numbers with its own attention's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from tutelage.errors import ModelError
+from tutelage.model.cache import Cache
 
 NAME = "tutelage"
+SURVEY = "tutelage_survey"
+
+TESTED = {
+    "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "qwen3_moe": "Qwen3-MoE", "mistral": "Mistral",
+    "mixtral": "Mixtral", "gemma2": "Gemma 2", "gemma3_text": "Gemma 3", "gpt2": "GPT-2", "gpt_neox": "GPT-NeoX",
+    "opt": "OPT", "phi3": "Phi-3", "olmo2": "OLMo 2", "olmo3": "OLMo 3", "granite": "Granite", "smollm3": "SmolLM3",
+    "cohere2": "Cohere 2", "glm4": "GLM-4", "starcoder2": "StarCoder2",
+}  # fmt: skip
+"""Architectures that tests/model/test_architectures.py goes through, by the names in their configs."""
+
+FOREIGN = {
+    "s_aux": "attention sinks",
+    "sinks": "attention sinks",
+    "position_bias": "a bias for each distance",
+    "indices": "sparse attention",
+    "block_indices": "sparse attention",
+}
+"""What some architectures hand to their attention beside queries, keys and values, and ours does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,43 +64,6 @@ class Layout:
     """The trees of a flat row, in order and without gaps."""
 
     trees: tuple[Tree, ...]
-
-
-class Cache:
-    """Keys and values of the sequences that are being generated, in slots that stay compact.
-
-    Slots ``0 .. active - 1`` are in use. Shapes: one pair per layer of ``(slots, heads_kv, capacity, head_size)``.
-    """
-
-    def __init__(self, layers: int, slots: int, capacity: int) -> None:
-        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
-        self.slots = slots
-        self.capacity = capacity
-        self.lengths: Tensor = torch.zeros(slots, dtype=torch.long)
-        """Tokens already stored in each slot, not counting those of the call in progress."""
-        self.active = 0
-        self.prefill: Layout | None = None
-        """While prompts are read: their layout; else every active slot takes one token."""
-        self.targets: tuple[tuple[int, ...], ...] = ()
-        """While prompts are read: the slots that each of them fills."""
-
-    def keys_values(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The storage of a layer, made at first use. ``like``: (1, heads_kv, T, head_size)."""
-        pair = self.layers[layer]
-        if pair is None:
-            shape = (self.slots, like.shape[1], self.capacity, like.shape[3])
-            pair = (like.new_zeros(shape), like.new_zeros(shape))
-            self.layers[layer] = pair
-        return pair
-
-    def move(self, source: int, target: int) -> None:
-        """Copies one slot over another."""
-        for pair in self.layers:
-            if pair is not None:
-                length = int(self.lengths[source])
-                pair[0][target, :, :length] = pair[0][source, :, :length]
-                pair[1][target, :, :length] = pair[1][source, :, :length]
-        self.lengths[target] = self.lengths[source]
 
 
 def attention(
@@ -99,28 +85,30 @@ def attention(
     Shapes: query (1, heads, T, size), key and value (1, heads_kv, T, size); gives (1, T, heads, size).
 
     Raises:
-        ModelError: the architecture did not hand the layout on, or asks for attention sinks.
+        ModelError: the architecture did not hand the layout on, or a layer asks for one of `FOREIGN`.
     """
     if layout is None:
         raise ModelError(f"{type(module).__name__}: its model does not hand the layout on to attention: use another")
-    if other.get("s_aux") is not None:
-        raise ModelError(f"{type(module).__name__}: attention sinks are not supported yet")
+    if (foreign := _foreign(other)) is not None:
+        raise ModelError(f"{type(module).__name__}: {foreign}, which is not supported: use another model")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     options = _Options(scale, dropout, sliding_window, softcap)
     if isinstance(layout, Layout):
         return _by_layout(query, key, value, layout, options), None
-    keys, values = layout.keys_values(int(module.layer_idx), key)  # pyright: ignore[reportArgumentType]
-    if layout.prefill is not None:
-        for tree, targets in zip(layout.prefill.trees, layout.targets, strict=True):
-            end = tree.start + tree.branches[0]
-            for slot in targets:
-                keys[slot, :, : tree.branches[0]] = key[0, :, tree.start : end]
-                values[slot, :, : tree.branches[0]] = value[0, :, tree.start : end]
-        return _by_layout(query, key, value, layout.prefill, options), None
-    return _decode(query, key, value, keys, values, layout, options), None
+    layer = int(module.layer_idx)  # pyright: ignore[reportArgumentType]
+    if layout.spans:
+        layout.keep(layer, key, value)
+        prompts = Layout(tuple(Tree(start, 0, (length,)) for start, length, _ in layout.spans))
+        return _by_layout(query, key, value, prompts, options), None
+    return layout.attend(layer, query, key, value, scale, sliding_window, softcap), None
 
 
 AttentionInterface.register(NAME, attention)
+
+
+def _foreign(asked: Mapping[str, Any]) -> str | None:
+    """What a layer asks for that this attention does not have."""
+    return next((f"it asks for {words}" for name, words in FOREIGN.items() if asked.get(name) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,42 +120,104 @@ class _Options:
 
 
 def _by_layout(query: Tensor, key: Tensor, value: Tensor, layout: Layout, options: _Options) -> Tensor:
+    if _varlen_serves(query, value, options):
+        return _varlen(query, key, value, layout, options)
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    lengths, seen = _pieces(layout)
     parts: list[Tensor] = []
+    trunk = key, value
+    # One split of the row, not slices of it: the gradient of each slice would be a whole row, mostly of zeros.
+    for q, k, v, before in zip(
+        query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), seen, strict=True
+    ):
+        if before:
+            k, v = (torch.cat([whole[:, :, :before], own], 2) for whole, own in zip(trunk, (k, v), strict=True))
+        else:
+            trunk = k, v
+        parts.append(_causal(q, k, v, options).transpose(1, 2))
+    return torch.cat(parts, 1)
+
+
+def _pieces(layout: Layout) -> tuple[list[int], list[int]]:
+    """How the row is cut for attention: the length of each piece, and how much of the prompt it sees before itself.
+
+    A prompt and its first branch are one piece, as in a plain sequence; each further branch is one.
+    """
+    lengths: list[int] = []
+    seen: list[int] = []
     for tree in layout.trees:
-        middle = tree.start + tree.prompt
-        if len(tree.branches) == 1:
-            rows = slice(tree.start, middle + tree.branches[0])
-            parts.append(_causal(query[:, :, rows], key[:, :, rows], value[:, :, rows], options))
-            continue
-        shared = slice(tree.start, middle)
-        if tree.prompt:
-            parts.append(_causal(query[:, :, shared], key[:, :, shared], value[:, :, shared], options))
-        for length in tree.branches:
-            own = slice(middle, middle + length)
-            keys = torch.cat([key[:, :, shared], key[:, :, own]], 2)
-            values = torch.cat([value[:, :, shared], value[:, :, own]], 2)
-            parts.append(_causal(query[:, :, own], keys, values, options))
-            middle += length
-    return torch.cat(parts, 2).transpose(1, 2)
+        lengths += [tree.prompt + tree.branches[0], *tree.branches[1:]]
+        seen += [0] + [tree.prompt] * (len(tree.branches) - 1)
+    return lengths, seen
+
+
+def _varlen_serves(query: Tensor, value: Tensor, options: _Options) -> bool:
+    """Whether torch's kernel for sequences of mixed lengths takes these: on CUDA, in half precision."""
+    size = query.shape[-1]
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and options.softcap is None
+        and not options.dropout
+        and size == value.shape[-1]
+        and size % 8 == 0
+        and size <= 256
+    )
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, options: _Options) -> Tensor:
+    """All pieces in one call. The last of a piece's queries sees the last of its keys, as the kernel has it."""
+    places, queries, keys, longest = _spans(layout, query.device)
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    if places is not None:
+        k, v = k.index_select(0, places), v.index_select(0, places)
+    out = varlen_attn(
+        q, k, v, queries, keys, *longest, scale=options.scale, enable_gqa=q.shape[1] != k.shape[1],
+        window_size=(-1 if options.window is None else options.window - 1, 0),
+    )  # fmt: skip
+    return cast(Tensor, out)[None]
+
+
+@functools.lru_cache(maxsize=8)
+def _spans(layout: Layout, device: torch.device) -> tuple[Tensor | None, Tensor, Tensor, tuple[int, int]]:
+    """Where the pieces stand: every layer asks for the same.
+
+    Gives the places in the row of the keys that the pieces see, piece by piece (None if they are the row itself), the
+    bounds of the pieces' queries and of their keys (each int32), and the most queries and keys of a piece.
+    """
+    lengths, seen = _pieces(layout)
+    places: list[int] = []
+    trunk = start = 0
+    for length, before in zip(lengths, seen, strict=True):
+        trunk = trunk if before else start
+        places += [*range(trunk, trunk + before), *range(start, start + length)]
+        start += length
+    whole = [length + before for length, before in zip(lengths, seen, strict=True)]
+    queries, keys = (
+        torch.tensor([0, *itertools.accumulate(sizes)], dtype=torch.int32, device=device) for sizes in (lengths, whole)
+    )
+    index = torch.tensor(places, device=device) if any(seen) else None
+    return index, queries, keys, (max(lengths), max(whole))
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, options: _Options) -> Tensor:
     """The queries are the last tokens of the keys' sequence."""
     new, whole = query.shape[2], key.shape[2]
-    windowed = options.window is not None and whole > options.window
-    if new == whole and not windowed and options.softcap is None:
+    window = options.window if options.window is not None and whole > options.window else None
+    if new == whole and window is None and options.softcap is None:
         return F.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=options.scale, dropout_p=options.dropout
         )
-    rows = torch.arange(whole - new, whole, device=query.device)[:, None]
-    columns = torch.arange(whole, device=query.device)[None, :]
-    mask = columns <= rows
-    if windowed and options.window is not None:
-        mask &= columns > rows - options.window
-    return _masked(query, key, value, mask, options)
+    places = torch.arange(whole, device=query.device)
+    return _masked(query, key, value, _visible(places[-new:], places, window), options)
+
+
+def _visible(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
+    """(queries, keys) which places a token at each place sees: those up to its own, of them the last ``window``."""
+    mask = keys <= queries[:, None]
+    return mask if window is None else mask & (keys > queries[:, None] - window)
 
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, options: _Options) -> Tensor:
@@ -181,53 +231,119 @@ def _masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, options: _O
     return F.dropout(weights, options.dropout) @ value
 
 
-def _decode(
-    query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, cache: Cache, options: _Options
-) -> Tensor:
-    """One new token for each active slot: T is their number."""
-    active = cache.active
-    places = cache.lengths[:active]
-    slots = torch.arange(active, device=query.device)
-    keys[slots, :, places] = key[0].transpose(0, 1)
-    values[slots, :, places] = value[0].transpose(0, 1)
-    longest = int(places.max()) + 1
-    columns = torch.arange(longest, device=query.device)[None, :]
-    mask = columns <= places[:, None]
-    if options.window is not None:
-        mask &= columns > places[:, None] - options.window
-    heads, heads_kv, size = query.shape[1], key.shape[1], query.shape[3]
-    # Query heads that share a key head become rows of one small matrix product.
-    grouped = query[0].transpose(0, 1).reshape(active, heads_kv, heads // heads_kv, size)
-    out = _masked(grouped, keys[:active, :, :longest], values[:active, :, :longest], mask[:, None, None, :], options)
-    return out.reshape(1, active, heads, size)
-
-
 def check(model: PreTrainedModel) -> None:
-    """Compares this attention with the architecture's own on two short sequences.
+    """Tries an architecture before anything is learned with it.
+
+    Every layer must attend by transformers' attention interface and ask for the mask that this attention gives; and the
+    hidden states of a plain sequence and of a tree with two branches must be those of the architecture's own attention.
 
     Raises:
-        ModelError: the logits differ, so the architecture needs something that is not handled here.
+        ModelError: it needs something that is not handled here.
     """
-    vocabulary = model.get_input_embeddings().num_embeddings  # pyright: ignore[reportAttributeAccessIssue]
-    row = torch.arange(11, device=model.device)[None] * 7 % int(vocabulary)  # pyright: ignore[reportArgumentType]
-    positions = torch.cat([torch.arange(5), torch.arange(6)]).to(model.device)[None]
-    layout = Layout((Tree(0, 0, (5,)), Tree(5, 2, (4,))))
     training = model.training
     model.eval()
-    with torch.no_grad():
-        try:
-            ours = model(input_ids=row, position_ids=positions, use_cache=False, layout=layout).logits
-        except TypeError as error:
-            raise ModelError(f"{type(model).__name__}: cannot be used: {error}") from None
-        model.set_attn_implementation("eager")
-        first = model(input_ids=row[:, :5], use_cache=False).logits
-        second = model(input_ids=row[:, 5:], use_cache=False).logits
+    try:
+        with torch.no_grad():
+            _check_layers(model)
+            _check_states(model)
+    except TypeError as error:
+        raise _unsupported(model, f"it does not take what it must hand on: {_first_line(error)}") from None
+    finally:
         model.set_attn_implementation(NAME)
-    model.train(training)
-    difference = float((ours.float() - torch.cat([first, second], 1).float()).abs().max())
-    limit = 1e-3 if ours.dtype == torch.float32 else 0.25
-    if not difference < limit:
-        raise ModelError(
-            f"{type(model).__name__}: its logits differ by {difference:.2g} from its own attention's: "
-            "this architecture is not supported; tested are Llama, Qwen2, Qwen3, Mistral, Gemma 2 and GPT-2"
+        model.train(training)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _unsupported(model: nn.Module, reason: str) -> ModelError:
+    return ModelError(
+        f"{type(model).__name__}: {reason}: this architecture is not supported: use a decoder all of whose layers "
+        f"attend in the usual way; tested are {', '.join(TESTED.values())}"
+    )
+
+
+def _check_states(model: PreTrainedModel) -> None:
+    """Compares a sequence of 5 tokens, and a tree with a prompt of 3 and branches of 4 and 3."""
+    decoder: Any = model.get_decoder()
+    row = torch.arange(15, device=model.device) * 7 % int(model.get_input_embeddings().num_embeddings)  # pyright: ignore
+    positions = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 3, 4, 5], device=model.device)
+    layout = Layout((Tree(0, 0, (5,)), Tree(5, 3, (4, 3))))
+    model.set_attn_implementation(NAME)
+    ours = decoder(input_ids=row[None], position_ids=positions[None], use_cache=False, layout=layout).last_hidden_state
+    model.set_attn_implementation("eager")
+    alone = [row[:5], row[5:12], torch.cat([row[5:8], row[12:]])]
+    first, second, third = (decoder(input_ids=ids[None], use_cache=False).last_hidden_state for ids in alone)
+    theirs = torch.cat([first, second, third[:, 3:]], 1).float()
+    apart = ((ours.float() - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-30))[0]
+    if ours.dtype in (torch.float32, torch.float64):
+        worst, limit = float(apart.max()), 1e-3
+    else:
+        # Rounding may send a token to other experts, but not most tokens of a part.
+        worst, limit = max(float(part.median()) for part in apart.split([5, 3, 4, 3])), 0.1
+    if not worst < limit:
+        raise _unsupported(model, f"its hidden states differ by {worst:.2g} from its own attention's")
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """In place of a layout: the layers that attended, and what was found."""
+
+    layers: list[int | None] = field(default_factory=list[int | None])
+    faults: list[str] = field(default_factory=list[str])
+
+
+FAR = (100_000, (1 << 17) - 1)
+"""Places of the queries whose masks are looked at: far enough for any window."""
+
+
+def _check_layers(model: PreTrainedModel) -> None:
+    """Looks at each layer's mask far out in a sequence, without reading one so long."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        raise _unsupported(model, f"it has layers of kind {', '.join(sorted(kinds))}")
+    survey = _Survey()
+    model.set_attn_implementation(SURVEY)
+    decoder: Any = model.get_decoder()
+    try:
+        decoder(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False, layout=survey)
+    except (IndexError, RuntimeError) as error:
+        raise _unsupported(model, f"it does more with its mask than hand it on: {_first_line(error)}") from None
+    if survey.faults:
+        raise _unsupported(model, survey.faults[0])
+    if len(set(survey.layers)) != config.num_hidden_layers:
+        raise _unsupported(
+            model, f"of its {config.num_hidden_layers} layers {len(set(survey.layers))} attend by the interface"
         )
+
+
+def _far_mask(*, mask_function: Callable[..., Tensor], device: torch.device | str = "cpu", **_: Any) -> Tensor:
+    """(1, 1, 2, places) transformers' mask for the two far queries, whatever the sequence at hand."""
+    queries, keys = _far(device)
+    none = torch.zeros(1, 1, dtype=torch.long, device=device)
+    return mask_function(none, none, queries[:, None], keys[None]).expand(len(queries), len(keys))[None, None]
+
+
+def _survey(
+    module: nn.Module, query: Tensor, _: Tensor, value: Tensor, attention_mask: Tensor | None, *,
+    sliding_window: int | None = None, layout: _Survey | None = None, **other: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Compares the layer's mask with ours; the one token that is there sees itself."""
+    if layout is not None:
+        layout.layers.append(cast("int | None", getattr(module, "layer_idx", None)))
+        ours = _visible(*_far(query.device), sliding_window)
+        if (foreign := _foreign(other)) is not None:
+            layout.faults.append(foreign)
+        elif attention_mask is None or not torch.equal(attention_mask, ours[None, None]):
+            layout.faults.append("its mask is neither causal nor that of the window it names")
+    return value.repeat_interleave(query.shape[1] // value.shape[1], 1).transpose(1, 2), None
+
+
+def _far(device: torch.device | str) -> tuple[Tensor, Tensor]:
+    return torch.tensor(FAR, device=device), torch.arange(FAR[-1] + 1, device=device)
+
+
+AttentionInterface.register(SURVEY, _survey)
+AttentionMaskInterface.register(SURVEY, _far_mask)

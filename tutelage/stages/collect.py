@@ -91,32 +91,28 @@ def _ask(
     comparisons: list[Comparison] = []
     verdicts: list[Verdict] = []
     rng = random.Random(f"{recipe.seed}:{split}")
-    groups = [asked[start : start + 32] for start in range(0, len(asked), 32)]
-    for number, group in enumerate(run.progress(groups, f"asking, {split}")):
-        prompts = [engine.chat.prompt(record.prompt) for record in group]
-        drawn = replace(sampling, seed=recipe.seed * 1_000_003 + number)
-        rollouts = engine.generate(prompts, drawn, recipe.responses)
-        for place, record in enumerate(group):
-            answers = rollouts[place * recipe.responses : (place + 1) * recipe.responses]
-            given: dict[str, int] = {}
-            for rollout in answers:
-                text = engine.text(rollout, sampling).strip()
-                if text and text not in given:
-                    given[text] = judge.score(record, text, rollout.stopped).total
-            ranks = judge.noisy_ranks(list(given.values()), recipe.noise, rng)
-            common: dict[str, Any] = {
-                "prompt": record.prompt, "judge": "rule", "rater": "four points", "task": record.task,
-                "documents": record.documents, "split": split,
-                "metadata": {"reference": judge.reference_of(record)},
-            }  # fmt: skip
-            if len(given) >= 2:
-                texts = tuple(given)
-                name = identify("comparison", record.id, texts)
-                comparisons.append(Comparison(id=name, responses=texts, ranks=ranks, **common))
-            for text, total in given.items():
-                blind, guess = rng.random() < recipe.noise, rng.random() < 0.5
-                good = guess if blind else total == 4
-                verdicts.append(Verdict(id=identify("verdict", record.id, text), response=text, good=good, **common))
+    drawing = engine.finished([engine.chat.prompt(record.prompt) for record in asked], sampling, recipe.responses)
+    rollouts = dict(run.progress(drawing, f"asking, {split}", total=len(asked) * recipe.responses))
+    for place, record in enumerate(asked):
+        given: dict[str, int] = {}
+        for number in range(place * recipe.responses, (place + 1) * recipe.responses):
+            text = engine.text(rollouts[number], sampling).strip()
+            if text and text not in given:
+                given[text] = judge.score(record, text, rollouts[number].stopped).total
+        ranks = judge.noisy_ranks(list(given.values()), recipe.noise, rng)
+        common: dict[str, Any] = {
+            "prompt": record.prompt, "judge": "rule", "rater": "four points", "task": record.task,
+            "documents": record.documents, "split": split,
+            "metadata": {"reference": judge.reference_of(record)},
+        }  # fmt: skip
+        if len(given) >= 2:
+            texts = tuple(given)
+            name = identify("comparison", record.id, texts)
+            comparisons.append(Comparison(id=name, responses=texts, ranks=ranks, **common))
+        for text, total in given.items():
+            blind, guess = rng.random() < recipe.noise, rng.random() < 0.5
+            good = guess if blind else total == 4
+            verdicts.append(Verdict(id=identify("verdict", record.id, text), response=text, good=good, **common))
     return comparisons, verdicts
 
 

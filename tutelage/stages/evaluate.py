@@ -24,7 +24,7 @@ from tutelage.evaluation.judge import RULE, RuleScore
 from tutelage.evaluation.ratings import bootstrap, wilson
 from tutelage.evaluation.tasks import Answer, Marks
 from tutelage.inference.engine import Engine
-from tutelage.inference.language_model import LanguageModel, Sampling
+from tutelage.inference.language_model import Sampling
 from tutelage.model import device
 from tutelage.records import Comparison, Conversation, Document
 from tutelage.run import Run, write_json
@@ -32,9 +32,6 @@ from tutelage.settings import Input, nearest
 from tutelage.training.likelihood import bits_per_byte, reward_accuracy
 
 MAKES = "report"
-
-CHUNK = 64
-"""Prompts between two movements of the progress bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,12 +160,10 @@ def _examine(
     )
 
 
-def _answers(model: LanguageModel, asked: list[Conversation], sampling: Sampling, name: str, run: Run) -> list[Answer]:
-    answers: list[Answer] = []
-    with_bar = run.progress(range(0, len(asked), CHUNK), f"{name} answers")
-    for start in with_bar:
-        answers += tasks.answers(model, asked[start : start + CHUNK], sampling)
-    return answers
+def _answers(model: Engine, asked: list[Conversation], sampling: Sampling, name: str, run: Run) -> list[Answer]:
+    answering = model.answering([conversation.prompt for conversation in asked], sampling)
+    replies = dict(run.progress(answering, f"{name} answers", total=len(asked)))
+    return tasks.answers(asked, [replies[place] for place in range(len(asked))])
 
 
 def _divergences(found: list[Findings], over: dict[str, str], recipe: Recipe) -> list[dict[str, Any]]:
