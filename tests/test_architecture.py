@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parents[1] / "tutelage"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"course", "status", "show", "lineage", "family", "ancestry", "doctor", "catalogue", "syllabus"},
+    {"course", "status", "show", "lineage", "family", "ancestry", "doctor", "plan", "catalogue", "syllabus"},
     {"stages"},
     {"web", "evaluation", "training", "corpus", "instruction"},
     {"inference"},

@@ -348,3 +348,9 @@ def test_killed_at_random_moments_the_course_ends_the_same(tmp_path: Path, seed:
         recipe = course.recipe(lesson, Path("wild/small"))
         plain = courses.settings.plain(recipe)
         assert is_done(Path("wild/small") / lesson.name, lesson.stage, plain, courses.parents_of(recipe))
+
+
+def test_a_course_is_run_by_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match=r"torchrun: a course is run by one process: give it one stage at a time"):
+        courses.run(Course.load(written(GOOD)), runs=tmp_path)

@@ -309,3 +309,31 @@ def test_what_the_user_must_mend_leaves_nothing_half_written(tmp_path: Path) -> 
     with pytest.raises(RunError, match="mend"):
         stopped(tmp_path / "a", checkpoint=True)
     assert (tmp_path / "a.partial" / "checkpoint").exists()  # this can go on
+
+
+def test_of_several_processes_only_the_first_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The second may write as it likes: nothing of it stays. It looks for states where the first keeps them."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with Run.begin(tmp_path / "a", "toy", {}) as run:
+        (run.folder / "out.txt").write_text("x")
+        run.note("nobody reads it")
+        run.measure(0, loss=1.0)
+        assert run.checkpoint == tmp_path / "a.partial" / "checkpoint"
+        assert run.finish() == ""
+        scratch = run.folder
+    assert not scratch.exists()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("RANK", "0")
+    finished(tmp_path / "a")
+    assert (tmp_path / "a" / "done").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")  # some schedulers number a process that is alone
+    monkeypatch.setenv("RANK", "3")
+    finished(tmp_path / "b")
+    assert (tmp_path / "b" / "done").exists()
+
+
+def test_how_much_is_held_at_a_time_leaves_a_run_done(tmp_path: Path) -> None:
+    finished(tmp_path / "a", {"seed": 1, "max_batch_tokens": 2048, "save_seconds": 30})
+    assert is_done(tmp_path / "a", "toy", {"seed": 1, "max_batch_tokens": 512, "gradient_checkpointing": True}, [])
+    assert not is_done(tmp_path / "a", "toy", {"seed": 2, "max_batch_tokens": 2048, "save_seconds": 30}, [])

@@ -191,6 +191,33 @@ def _doctor(given: list[str]) -> None:
         _print(str(finding))
 
 
+def _plan(given: list[str]) -> None:
+    parser = _parser("plan")
+    time = parser.add_mutually_exclusive_group()
+    time.add_argument("--minutes", type=float, default=20, help="how long it may train; default: 20")
+    time.add_argument("--hours", type=float, help="the same in hours")
+    parser.add_argument("--memory", type=float, help="GiB that it may take; default: what is free")
+    parser.add_argument("--vocab-size", type=int, default=4096, help="tokens of the tokenizer; default: 4096")
+    parser.add_argument("--architecture", default="qwen3", help="a decoder of transformers; default: qwen3")
+    parser.add_argument("--optimizer", default="adamw", help="adamw or muon; default: adamw")
+    parser.add_argument("--max-length", type=int, default=512, help="tokens of a piece of text; default: 512")
+    parser.add_argument("--batch-tokens", type=int, default=8192, help="tokens of a step; default: 8192")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    values = vars(parser.parse_args(given))
+    as_json, minutes, hours = (values.pop(name) for name in ("json", "minutes", "hours"))
+    from tutelage.plan import Budget, plan, shown
+    from tutelage.settings import check
+
+    found = plan(check(Budget, {**values, "hours": minutes / 60 if hours is None else hours}, "tutelage plan"))
+    if as_json:
+        import dataclasses
+        import json
+
+        sys.stdout.write(json.dumps(dataclasses.asdict(found), indent=2) + "\n")
+    else:
+        _show_rich(shown(found))
+
+
 def _chat(given: list[str]) -> None:
     parser = _parser("chat")
     parser.add_argument("model", type=Path, help="a run that made a model, a Hugging Face folder or a hub id")
@@ -262,6 +289,7 @@ VERBS: dict[str, tuple[str, str, Callable[[list[str]], int | None]]] = {
     "serve": ("RUN", "answer over HTTP: a page for people, an API for programs", _serve),
     "trace": ("ANYTHING", "where it comes from, and what came of it", _trace),
     "show": ("DATA", "what a trainer will see", _show),
+    "plan": ("", "how large a model this machine pretrains in the time there is", _plan),
     "doctor": ("", "this machine: what works, what is missing and how to get it", _doctor),
     "version": ("", "the version of tutelage", _version),
 }

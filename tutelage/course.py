@@ -20,13 +20,15 @@ from typing import Any, cast, get_origin, get_type_hints
 import yaml
 
 from tutelage import catalogue, settings, syllabus
-from tutelage.errors import RunError, SettingsError
-from tutelage.run import Parent, Run, content_hash, is_done, write_json
+from tutelage.errors import RoomError, RunError, SettingsError
+from tutelage.run import Parent, Run, content_hash, is_done, processes, rank, write_json
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 STANDS_FOR = {"tokenizer": ("tokenizer", "model")}
 """What may be given where a kind is wanted; a model folder holds its tokenizer."""
 FROM_HUB = ("model", "tokenizer")
+OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA out of memory", "bad_alloc")
+"""How torch and libraries in C++ say that there is no more memory."""
 FULL = ("No space left on device", "PytorchStreamWriter failed writing", "enforce fail at inline_container")
 """How safetensors and torch say that the disk is full."""
 FILES = "files"
@@ -181,6 +183,11 @@ def run(
 
     if overrides:
         course = Course.load(course.path, overrides)
+    if processes() > 1:
+        raise SettingsError(
+            "torchrun: a course is run by one process: give it one stage at a time, as in "
+            "`torchrun --nproc-per-node 2 -m tutelage sft --model ... --output ...`"
+        )
     if from_stage and only:
         raise SettingsError("--from and --only: give one of them")
     folder = Path(runs) / course.name
@@ -217,15 +224,16 @@ def execute_stage(stage: str, recipe: Any, path: Path, quiet: bool = False, agai
     path = Path(path)
     plain = settings.plain(recipe)
     parents = parents_of(recipe)
+    quiet = quiet or rank() > 0
     executed = again or not is_done(path, stage, plain, parents)
     if executed:
-        with Run.begin(path, stage, plain, parents, quiet) as at_work, _FullDisk(path):
+        with Run.begin(path, stage, plain, parents, quiet) as at_work, _Exhausted(path):
             catalogue.stage(stage).execute(recipe, at_work)
             at_work.finish()
     else:
         _say(quiet, f"{path}: done already")
-    if executed or not (path / "report.json").exists():
-        with _FullDisk(path):
+    if rank() == 0 and (executed or not (path / "report.json").exists()):
+        with _Exhausted(path):
             report.write(path, report.stage_card(path))
     return executed
 
@@ -344,8 +352,8 @@ def _say(quiet: bool, text: str) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold]{escape(text)}[/bold]")
 
 
-class _FullDisk:
-    """Turns a full disk, by whichever library it shows, into one line."""
+class _Exhausted:
+    """Turns a full disk or a lack of memory, by whichever library it shows, into one line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -359,6 +367,19 @@ class _FullDisk:
                 f"{self.path}: the disk is full: free some space, then give the same command: "
                 "it goes on from where it stopped"
             ) from error
+        if isinstance(error, Exception) and _says_out_of_memory(error):
+            raise RoomError(
+                f"{self.path}: there is no more memory: end other programs, or lower max_batch_tokens or set "
+                "gradient_checkpointing where the stage has them, then give the same command"
+            ) from error
+
+
+def _says_out_of_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _says_full(error: BaseException | None) -> bool:

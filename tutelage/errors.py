@@ -6,7 +6,8 @@
     ├── RunError                 a run folder: half of one, or damaged
     │   └── RunLockedError       another process is writing it
     ├── ModelError               a model folder: lacks its tokenizer, its chat template, its weights
-    ├── SelfCheckError           a trainer's first look at its own arithmetic failed
+    ├── SelfCheckError           a trainer's look at its own arithmetic failed
+    ├── RoomError                it does not fit in the memory of this machine
     └── MissingExtraError        an optional package is needed; names the extra to install
 
 A message says where, what was found, and what to do. ``assert`` is for our own faults only.
@@ -38,7 +39,11 @@ class ModelError(TutelageError):
 
 
 class SelfCheckError(TutelageError):
-    """The arithmetic of a trainer was wrong before its first update."""
+    """The arithmetic of a trainer went wrong: before its first update, or by what is not finite."""
+
+
+class RoomError(TutelageError):
+    """There is not enough memory."""
 
 
 class MissingExtraError(TutelageError):

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ T = TypeVar("T")
 
 _held: set[Path] = set()
 """The locks of this process."""
+
+WITHOUT_TRACE = {"save_seconds", "save_total_limit", "max_batch_tokens", "gradient_checkpointing"}
+"""Settings of how much is held at a time: a half run goes on, and a whole one stands, whatever they are now."""
 
 HOUSEKEEPING = {
     "recipe.yaml", "parents.json", "metrics.jsonl", "log.txt", "report.html", "report.json", "done", "checkpoint",
@@ -63,7 +67,9 @@ class Run:
         self.parents = parents
         self.quiet = quiet
         self.folder = path.with_name(path.name + ".partial")
-        """Where it is written."""
+        """Where it is written. Of several processes the first one writes; the others write where nobody looks."""
+        self.checkpoint = self.folder / "checkpoint"
+        """Where a trainer keeps what it needs to go on, all processes alike; gone when the run is done."""
         self.began = time.monotonic()
 
     @classmethod
@@ -81,6 +87,11 @@ class Run:
         _refuse_strangers(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         run = cls(path, stage, recipe, parents or [], quiet)
+        if rank():
+            with tempfile.TemporaryDirectory() as scratch:
+                run.folder, run.quiet = Path(scratch), True
+                yield run
+            return
         with _lock(path):
             run._clear()
             _write_yaml(run.folder / "recipe.yaml", {"stage": stage, **recipe})
@@ -95,18 +106,20 @@ class Run:
 
     def finish(self) -> str:
         """Seals the run: hashes the outputs, writes ``done``, renames. Gives the content hash."""
+        if rank():
+            return ""
         files = {name: file_hash(self.folder / name) for name in outputs(self.folder)}
         content = combine(files)
         for name in files:
-            _sync(self.folder / name)
+            sync(self.folder / name)
         write_json(
             self.folder / "done",
             {"stage": self.stage, "hash": content, "files": files, "seconds": round(time.monotonic() - self.began, 1)},
         )
-        _sync(self.folder / "done")
+        sync(self.folder / "done")
         twin = self._set_aside(content) if self.path.exists() else None
         self.folder.rename(self.path)
-        _sync(self.path.parent)
+        sync(self.path.parent)
         shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
         if twin:
             shutil.rmtree(twin, ignore_errors=True)
@@ -155,11 +168,6 @@ class Run:
                 yield item
                 bar.update(task, advance=1, note=note())
 
-    @property
-    def checkpoint(self) -> Path:
-        """Where a trainer keeps what it needs to go on; gone when the run is done."""
-        return self.folder / "checkpoint"
-
     def _can_go_on(self) -> bool:
         """Whether there is a whole checkpoint; what ends in .tmp was being written when the process stopped."""
         return self.checkpoint.is_dir() and any(file.suffix != ".tmp" for file in self.checkpoint.iterdir())
@@ -186,6 +194,16 @@ class Run:
         target.parent.mkdir(exist_ok=True)
         self.path.rename(target)
         return target if older == content else None
+
+
+def processes() -> int:
+    """How many processes do this work together: those that ``torchrun`` started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of this process among them, from 0; the first alone writes."""
+    return int(os.environ.get("RANK", "0")) if processes() > 1 else 0
 
 
 def is_done(path: Path, stage: str, recipe: dict[str, Any], parents: list[Parent]) -> bool:
@@ -304,7 +322,7 @@ def _by_hash(recipe: dict[str, Any], parents: list[Parent]) -> dict[str, Any]:
             return [called(name, item) for item in cast(list[Any], value)]
         return hashes.get((name, value), value) if isinstance(value, str) else value
 
-    return {name: called(name, value) for name, value in recipe.items()}
+    return {name: called(name, value) for name, value in recipe.items() if name not in WITHOUT_TRACE}
 
 
 def _refuse_strangers(path: Path) -> None:
@@ -339,7 +357,8 @@ def _lock(path: Path) -> Generator[None]:
             _held.discard(file)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Sees to it that a file, or a folder's list of files, is on the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

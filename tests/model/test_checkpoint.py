@@ -12,13 +12,13 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tutelage.errors import ModelError, SettingsError
 from tutelage.model import checkpoint
-from tutelage.model.adapters import Lora, adapt
+from tutelage.model.adapters import Adapting, adapt
 from tutelage.training.batches import flat
 from tutelage.training.likelihood import scores, token_log_probabilities
 
 IDS = [3, 20, 41, 9, 6, 4, 77, 150, 6]
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of peft, called here
-LORA = Lora(lora_rank=3, lora_alpha=12)
+LORA = Adapting(lora_rank=3, lora_alpha=12)
 
 
 def ours(model: torch.nn.Module) -> torch.Tensor:
@@ -104,10 +104,10 @@ def test_only_the_adapter_learns(model_folder: Path) -> None:
     # Rank 3 beside q (32 to 32), k and v (32 to 16), o (32 to 32), gate and up (32 to 64), down (64 to 32), twice.
     sides = [(32, 32), (32, 16), (32, 16), (32, 32), (32, 64), (32, 64), (64, 32)]
     assert sum(p.numel() for p in adapted.parameters() if p.requires_grad) == 2 * 3 * sum(a + b for a, b in sides)
-    assert adapt(model, Lora(), "causal", seed=1) is model
+    assert adapt(model, Adapting(), "causal", seed=1) is model
     with pytest.raises(SettingsError, match="lora_target: 'q_porj'"):
         adapt(
-            checkpoint.load(model_folder)[0], Lora(lora_rank=2, lora_target="q_porj"), "causal", seed=1
+            checkpoint.load(model_folder)[0], Adapting(lora_rank=2, lora_target="q_porj"), "causal", seed=1
         )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def test_transformers_loads_our_reward_models(
 ) -> None:
     folder = tiny.write_model(tmp_path / "causal", tokenizer_folder, architecture)
     scorer, chat = checkpoint.load_scorer(folder, trainable=True, new_head=True)
-    adapted = stirred(adapt(scorer, Lora(lora_rank=rank), "score", seed=1))
+    adapted = stirred(adapt(scorer, Adapting(lora_rank=rank), "score", seed=1))
     batch = flat([tiny.example(IDS[:4], IDS[4:], IDS[3:5]), tiny.example(IDS[:2], [9, 6], [8, 6])])
     with torch.no_grad():
         given = scores(adapted, batch)
@@ -193,7 +193,7 @@ def test_damaged_or_missing_weights_are_not_made_up(model_folder: Path, tmp_path
     cut = broken(tmp_path / "cut", model_folder)
     whole = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(whole[:-1000])
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match=r"cut/model.safetensors: cannot be loaded: damaged or cut short"):
         checkpoint.load(cut)
 
     lacking = broken(tmp_path / "lacking", model_folder)
@@ -228,3 +228,28 @@ def test_an_adapter_whose_base_is_gone_says_so(model_folder: Path, tmp_path: Pat
     base.rename(tmp_path / "moved")
     with pytest.raises(ModelError, match="base"):
         checkpoint.load(tmp_path / "adapter")
+
+
+def test_weights_in_a_pickle_are_refused_and_never_read(model_folder: Path, tmp_path: Path) -> None:
+    for name in ("pytorch_model.bin", "model.pt", "weights.pkl"):
+        folder = broken(tmp_path / name, model_folder)
+        (folder / "model.safetensors").unlink()
+        torch.save(load_file(model_folder / "model.safetensors"), folder / name)
+        for load in (checkpoint.load, checkpoint.load_scorer):
+            with pytest.raises(ModelError, match=rf"{name}: cannot be loaded: a pickle, which may run any program"):
+                load(folder)
+    both = broken(tmp_path / "both", model_folder)
+    (both / "pytorch_model.bin").write_bytes(b"never read")
+    checkpoint.load(both)
+
+
+def test_the_weights_of_another_model_are_refused(tokenizer_folder: Path, model_folder: Path, tmp_path: Path) -> None:
+    deeper = tiny.write_model(tmp_path / "deeper", tokenizer_folder, "qwen3", num_hidden_layers=3)
+    folder = broken(tmp_path / "other", model_folder)
+    (folder / "model.safetensors").write_bytes((deeper / "model.safetensors").read_bytes())
+    with pytest.raises(ModelError, match=r"other: cannot be loaded: its config has no place for model\.layers\.2\."):
+        checkpoint.load(folder)
+    llama = tiny.write_model(tmp_path / "llama", tokenizer_folder, "llama")
+    (folder / "model.safetensors").write_bytes((llama / "model.safetensors").read_bytes())
+    with pytest.raises(ModelError, match=r"lacks .*k_norm"):
+        checkpoint.load(folder)

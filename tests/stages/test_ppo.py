@@ -216,7 +216,7 @@ def test_the_reward_models_score_is_normalised(model_folder: Path, tmp_path: Pat
     tiny.run_stage(reward, tmp_path / "reward", model=model_folder, comparisons=votes, num_train_epochs=3)
     chat = tiny.chat(model_folder)
     recipe = settings.check(ppo.Recipe, {"model": model_folder, "prompts": "p", "reward": tmp_path / "reward"}, "ppo")
-    score = ppo._reward(recipe, chat)
+    score = ppo._reward(recipe, checkpoint.load_scorer(tmp_path / "reward")[0], chat)
     found: list[float] = []
     for record in tiny.comparisons(16):
         for response in record.responses:

@@ -9,9 +9,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from tutelage.errors import SelfCheckError
+from tutelage.errors import RecordError, SelfCheckError
 from tutelage.inference.engine import Engine
 from tutelage.model import checkpoint
+from tutelage.run import read_metrics
 from tutelage.stages import sft
 from tutelage.stages.sft import imitation_loss
 from tutelage.training import samples
@@ -141,3 +142,35 @@ def test_the_self_check_stops_a_wrong_model(
         tiny.run_stage(sft, tmp_path / "a", model=gpt2_folder, conversations=talks, max_length=40)
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "a.partial").exists()
+
+
+def test_the_best_weights_on_what_is_held_out_are_saved(model_folder: Path, talks: Path, tmp_path: Path) -> None:
+    """A learning rate that is far too high at its peak makes them those of an early step."""
+    values = {**SHORT, "learning_rate": 2.0, "warmup_ratio": 1.0}
+    rows = tiny.run_stage(
+        sft, tmp_path / "a", model=model_folder, conversations=talks, eval_share=0.25, eval_steps=2, **values
+    )
+    judged = {row["step"]: row["loss"] for row in rows if row.get("split") == "held_out"}
+    steps = [row["step"] for row in rows if "split" not in row]
+    assert sorted(judged) == sorted({*range(1, len(steps), 2), len(steps) - 1})
+    best = min(judged, key=lambda step: judged[step])
+    assert best < steps[-1]
+    assert (
+        f"takes the weights of step {best}, whose held-out loss was lowest" in (tmp_path / "a" / "log.txt").read_text()
+    )
+    chat = tiny.chat(model_folder)
+    examples = [one for record in tiny.conversations() if (one := conversation(record, chat, 100))]
+    recipe = sft.Recipe(model=model_folder, conversations=talks, eval_share=0.25)
+    held_out = sft._held_out(recipe, examples)
+    assert (len(held_out), len(examples)) == (6, 18)
+    model, _ = checkpoint.load(tmp_path / "a")
+    with torch.no_grad():
+        found = -float(token_log_probabilities(model, flat(held_out)).mean())
+    assert found == pytest.approx(judged[best], abs=1e-5)
+    assert len(read_metrics(tmp_path / "a")) == len(rows)
+
+
+def test_a_held_out_share_that_leaves_nothing_is_refused(model_folder: Path, talks: Path, tmp_path: Path) -> None:
+    for share, count in ((0.99, 24), (0.001, 0)):
+        with pytest.raises(RecordError, match=rf"talks.jsonl: eval_share {share} holds out {count} of 24 examples"):
+            tiny.run_stage(sft, tmp_path / "a", model=model_folder, conversations=talks, eval_share=share)

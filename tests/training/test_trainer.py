@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tutelage.errors import SelfCheckError
-from tutelage.run import Run, read_metrics
+from tutelage.errors import RunError, SelfCheckError
+from tutelage.run import Run, read_metrics, write_json
+from tutelage.training.batches import Branch, Example
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
 
@@ -104,7 +106,8 @@ def test_what_is_not_finite_stops_the_run_before_it_harms(tmp_path: Path, bad: f
     with Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run:
         trainer = Trainer(run, model, Learning(), steps=3)
         trainer.backward(model(torch.ones(1, 2)).sum() * bad)
-        with pytest.raises(SelfCheckError, match=r"step 0: the loss \(.*\) or its gradient .* is not finite: lower"):
+        match = r"step 0: the loss \(.*\) or its gradient .* is not finite: lower learning_rate; the state before"
+        with pytest.raises(SelfCheckError, match=match):
             trainer.update()
     assert tiny.worst(tiny.tensors(model), before) == 0
 
@@ -130,3 +133,151 @@ def test_frozen_weights_stay(tmp_path: Path) -> None:
     after = tiny.tensors(model)
     assert torch.equal(before["0.weight"], after["0.weight"])
     assert not torch.equal(before["2.weight"], after["2.weight"])
+
+
+def kept(path: Path) -> list[str]:
+    return sorted(folder.name for folder in path.with_name(f"{path.name}.partial").glob("checkpoint/*"))
+
+
+def test_records_that_are_not_finite_are_named_and_the_run_can_go_on(tmp_path: Path) -> None:
+    """Four steps of two rows; in the third one row is bad, until it is mended."""
+    examples = [Example([], [Branch([i + 1, 2, 3], [False, True, True])], f"record-{i}") for i in range(16)]
+
+    def run(path: Path, bad: int | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(7)
+        model = nn.ModuleDict({"table": nn.Embedding(20, 4), "drop": nn.Dropout(0.3)}).train()
+        with Run.begin(path, "sft", {}, quiet=True) as run:
+            trainer = Trainer(run, model, Learning(max_batch_tokens=6, save_seconds=1000), steps=4)
+            for step in trainer.steps():
+                for row, batch in trainer.rows(range(step * 4, step * 4 + 4), examples):
+                    loss = model["drop"](model["table"](batch.ids)).square().sum() / 100
+                    trainer.backward(loss * float("nan") if bad in row else loss, tokens=len(batch.ids))
+                trainer.update()
+        return tiny.tensors(model)
+
+    message = r"^step 2: the loss \(nan\) or its gradient \(nan\) is not finite on record-10, record-11: look at these "
+    with pytest.raises(SelfCheckError, match=message):
+        run(tmp_path / "cut", bad=11)
+    assert kept(tmp_path / "cut") == ["step-2"]
+    whole = run(tmp_path / "whole", bad=None)
+    assert tiny.worst(run(tmp_path / "cut", bad=None), whole) == 0
+
+
+def test_a_gradient_that_is_not_finite_names_all_records_of_the_step(tmp_path: Path) -> None:
+    examples = [Example([], [Branch([1, 2], [False, True])], f"r{i}" if i else "") for i in range(12)]
+    model = nn.Sequential(nn.Linear(1, 1, bias=False))
+    with Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run:
+        trainer = Trainer(run, model, Learning(max_batch_tokens=4), steps=1)
+        for _ in trainer.rows(range(12), examples):
+            trainer.backward((model(torch.ones(1)).sum() * 0).abs().sqrt())
+        with pytest.raises(SelfCheckError, match=r"on example 0, r1, r2, r3, r4, r5, r6, r7 and 4 more: look at these"):
+            trainer.update()
+
+
+def test_of_several_states_the_last_whole_one_is_taken(tmp_path: Path) -> None:
+    whole, _ = learn(tmp_path / "whole")
+    with pytest.raises(Killed):
+        learn(tmp_path / "cut", 7, save_total_limit=3)
+    assert kept(tmp_path / "cut") == ["step-5", "step-6", "step-7"]
+    folder = tmp_path / "cut.partial" / "checkpoint"
+    weights = folder / "step-7" / "0-of-1.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-20])
+    (folder / "step-6" / "state.json").write_text('{"step": 6}')
+    with pytest.raises(Killed):
+        learn(tmp_path / "cut", 5, save_total_limit=3)
+    log = (tmp_path / "cut.partial" / "log.txt").read_text()
+    assert "step-7/0-of-1.safetensors: damaged or cut short" in log
+    assert "step-6/state.json: missing or damaged" in log
+    assert "goes on from step 5 of 10" in log
+    assert kept(tmp_path / "cut") == ["step-5"]
+    with pytest.raises(Killed):  # the damaged ones are not in the way of new ones
+        learn(tmp_path / "cut", 7, save_total_limit=3)
+    assert kept(tmp_path / "cut") == ["step-5", "step-6", "step-7"]
+    for name in ("step-5", "step-6", "step-7"):
+        (folder / name / "state.json").unlink()
+    with pytest.raises(RunError, match=r"step-5/state.json: missing or damaged .*: delete .*step-5"):
+        learn(tmp_path / "cut")
+    for name in ("step-5", "step-6", "step-7"):
+        (folder / name).rename(folder / f"{name}.tmp")
+    found, _ = learn(tmp_path / "cut")  # what was being written is no state
+    assert tiny.worst(found, whole) == 0
+
+
+def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        learn(tmp_path / "cut", 3)
+    folder = tmp_path / "cut.partial" / "checkpoint" / "step-3"
+    facts = json.loads((folder / "state.json").read_text())
+    tensors = load_file(folder / "0-of-1.safetensors")
+    for shape, found in (([8, 5], r"\[8, 5\]"), (None, "not there")):
+        changed = {**facts["shapes"], "weights/0.weight": shape}
+        tensors["weights/0.weight"] = torch.zeros(8, 5)
+        if shape is None:
+            del changed["weights/0.weight"], tensors["weights/0.weight"]
+        save_file(tensors, folder / "0-of-1.safetensors")
+        write_json(folder / "state.json", {**facts, "shapes": changed})
+        message = (
+            rf"step-3: the state of another model: 0.weight is {found}, here \[8, 4\]: delete .*checkpoint to begin"
+        )
+        with pytest.raises(RunError, match=message):
+            learn(tmp_path / "cut")
+
+
+def test_a_state_holds_no_pickle(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        learn(tmp_path / "cut", 3)
+    files = [file for file in (tmp_path / "cut.partial" / "checkpoint").rglob("*") if file.is_file()]
+    assert sorted(file.name for file in files) == ["0-of-1.safetensors", "state.json"]
+
+
+def test_settings_of_memory_may_change_on_the_way(tmp_path: Path) -> None:
+    def run(recipe: dict[str, Any], stop: bool) -> None:
+        with Run.begin(tmp_path / "run", "sft", recipe, quiet=True) as run:
+            trainer = Trainer(run, net(), Learning(save_seconds=0), steps=4)
+            for step in trainer.steps():
+                trainer.backward(trainer.model(torch.ones(1, 4)).sum())
+                trainer.update()
+                if stop and step == 2:
+                    raise Killed
+
+    with pytest.raises(Killed):
+        run({"max_batch_tokens": 2048, "learning_rate": 1}, stop=True)
+    run({"max_batch_tokens": 512, "gradient_checkpointing": True, "learning_rate": 1}, stop=False)
+    assert "goes on from step 2" in (tmp_path / "run.partial" / "log.txt").read_text()
+    run({"max_batch_tokens": 512, "learning_rate": 2}, stop=False)
+    assert not (tmp_path / "run.partial" / "log.txt").exists()
+
+
+def test_weights_of_low_precision_keep_small_updates_across_a_crash(tmp_path: Path) -> None:
+    """One in 1000 a step is less than bfloat16 can add to 1."""
+
+    def run(path: Path, stop: bool) -> nn.Module:
+        model = nn.Sequential(nn.Linear(4, 4, bias=False)).to(torch.bfloat16)
+        nn.init.ones_(model[0].weight)  # pyright: ignore
+        learning = Learning(learning_rate=1e-3, lr_scheduler_type="constant", save_seconds=0, warmup_ratio=0)
+        with Run.begin(path, "sft", {}, quiet=True) as run:
+            trainer = Trainer(run, model, learning, steps=40)
+            for step in trainer.steps():
+                for _ in range(2):
+                    trainer.backward(model(torch.ones(1, 4, dtype=torch.bfloat16)).sum() / 2)
+                trainer.update()
+                if stop and step == 20:
+                    raise Killed
+        return model
+
+    whole = run(tmp_path / "whole", stop=False)
+    assert whole[0].weight.dtype == torch.bfloat16  # pyright: ignore
+    assert whole[0].weight.detach().float().mean() == pytest.approx(1 - 40e-3, abs=4e-3)  # pyright: ignore
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", stop=True)
+    assert tiny.worst(tiny.tensors(run(tmp_path / "cut", stop=False)), tiny.tensors(whole)) == 0
+
+
+def test_gradients_of_several_rows_add_up_in_float32(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(1, 1, bias=False)).to(torch.bfloat16)
+    with Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run:
+        trainer = Trainer(run, model, Learning(max_grad_norm=10), steps=1)
+        for size in (1.0, 1 / 1024, 1 / 1024):
+            trainer.backward(model(torch.full((1, 1), size, dtype=torch.bfloat16)).sum())
+        assert trainer.optimizers.clip(10) == 1 + 2 / 1024
+        assert model[0].weight.grad is None

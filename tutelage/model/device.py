@@ -6,6 +6,7 @@ process tries it. On a CPU training is in float32.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import os
@@ -13,13 +14,18 @@ import subprocess
 import sys
 
 import torch
+import torch.distributed
+
+from tutelage.run import processes
 
 PROBE = "import torch; a = torch.ones(64, 64, dtype=torch.bfloat16); print(float((a @ a)[0, 0]))"
 
 
 def device() -> torch.device:
-    """CUDA if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """CUDA if there is one, else the CPU; each of several processes has a card of its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def threads() -> int:
@@ -27,11 +33,13 @@ def threads() -> int:
     wanted = os.environ.get("TUTELAGE_THREADS", "")
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def prepare(seed: int) -> torch.device:
-    """Sets threads, seeds and determinism for a stage; gives the device."""
+    """Sets threads, seeds and determinism for a stage, and meets the other processes; gives the device."""
+    _meet()
     torch.set_num_threads(threads())
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -39,6 +47,15 @@ def prepare(seed: int) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     _keep_memory()
     return device()
+
+
+def _meet() -> None:
+    """Waits for the other processes that ``torchrun`` started, if there are any."""
+    if processes() > 1 and not torch.distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(device())
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 def _keep_memory() -> None:

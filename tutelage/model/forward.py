@@ -13,7 +13,13 @@ from tutelage.model.checkpoint import base
 
 def hidden_states(model: nn.Module, ids: Tensor, positions: Tensor, layout: Layout | Cache) -> Tensor:
     """(T, width) the decoder's last hidden states of a flat row; ids and positions are (T,)."""
-    decoder = cast(nn.Module, base(model).get_decoder())  # pyright: ignore
+    spread = getattr(base(model), "hidden_states", None)  # see `distribution.shard`
+    return decoded(base(model), ids, positions, layout) if spread is None else spread(ids, positions, layout)
+
+
+def decoded(model: nn.Module, ids: Tensor, positions: Tensor, layout: Layout | Cache) -> Tensor:
+    """The same of a transformers model, whose weights are all at hand."""
+    decoder = cast(nn.Module, model.get_decoder())  # pyright: ignore
     output = decoder(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout)
     return cast(Tensor, output.last_hidden_state)[0]
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from tutelage.errors import RecordError
 from tutelage.instruction import formats
 from tutelage.model import checkpoint, device
-from tutelage.model.adapters import Lora, adapt
+from tutelage.model.adapters import Adapting, adapt
 from tutelage.records import Comparison, Message
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Reading, answers, fitting, flat, plan, rows
+from tutelage.training.batches import Reading, answers, fitting, flat, plan
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -31,7 +31,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora, Reading):
+class Recipe(Learning, Adapting, Reading):
     model: Annotated[Path, Input("model")]
     """The model to start from; a frozen copy of it is the reference."""
     comparisons: Annotated[Path, Input("comparisons")]
@@ -68,14 +68,14 @@ def pairs_of(record: Comparison, limit: int) -> list[tuple[tuple[Message, ...], 
 def execute(recipe: Recipe, run: Run) -> None:
     """Tunes and saves the policy."""
     where = device.prepare(recipe.seed)
-    model, chat = checkpoint.load(recipe.model)
+    model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     records = formats.comparisons(recipe.comparisons)
-    found = [pair for record in records for pair in pairs_of(record, recipe.pairs_per_prompt)]
+    found = [(*pair, record.id) for record in records for pair in pairs_of(record, recipe.pairs_per_prompt)]
     if not found:
         raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
     _, pairs = fitting(
-        found, lambda pair, length: answers(*pair, chat, length), recipe, checkpoint.context(model), recipe.comparisons,
-        run,
+        found, lambda pair, length: answers(pair[0], pair[1], chat, length, pair[2]), recipe, checkpoint.context(model),
+        recipe.comparisons, run,
     )  # fmt: skip
     sizes = [pair.tokens for pair in pairs]
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
@@ -91,7 +91,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
         total = len(steps[step])
-        for row, batch in rows(steps[step], pairs, recipe.max_batch_tokens, where):
+        for row, batch in trainer.rows(steps[step], pairs):
             tokens = token_log_probabilities(policy, batch)
             chosen, rejected = batch.per_branch(tokens).view(-1, 2).unbind(1)
             before = known[row]

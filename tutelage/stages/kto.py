@@ -14,7 +14,7 @@ from torch import Tensor
 from tutelage.errors import RecordError
 from tutelage.instruction import formats
 from tutelage.model import checkpoint, device
-from tutelage.model.adapters import Lora, adapt
+from tutelage.model.adapters import Adapting, adapt
 from tutelage.records import Verdict
 from tutelage.run import Run
 from tutelage.settings import Input
@@ -28,7 +28,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora, Reading):
+class Recipe(Learning, Adapting, Reading):
     model: Annotated[Path, Input("model")]
     """The model to start from; a frozen copy of it is the reference."""
     verdicts: Annotated[Path, Input("comparisons")]
@@ -69,11 +69,11 @@ def class_weights(recipe: Recipe, good: int, bad: int) -> tuple[float, float]:
 def execute(recipe: Recipe, run: Run) -> None:
     """Tunes and saves the policy."""
     where = device.prepare(recipe.seed)
-    model, chat = checkpoint.load(recipe.model)
+    model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     records = formats.verdicts(recipe.verdicts)
     kept, examples = fitting(
-        records, lambda record, length: answers(record.prompt, [record.response], chat, length), recipe,
-        checkpoint.context(model), recipe.verdicts, run,
+        records, lambda record, length: answers(record.prompt, [record.response], chat, length, record.id),
+        recipe, checkpoint.context(model), recipe.verdicts, run,
     )  # fmt: skip
     mismatched = _mismatched(recipe, kept, examples, min(recipe.max_length, checkpoint.context(model)))
     good = torch.tensor([record.good for record in kept], device=where)
@@ -99,7 +99,7 @@ def execute(recipe: Recipe, run: Run) -> None:
                 for row, batch in rows(steps[step], mismatched, recipe.max_batch_tokens, where)
             ]
         kl = torch.cat(drift).mean().clamp(min=0)
-        for row, batch in rows(steps[step], examples, recipe.max_batch_tokens, where):
+        for row, batch in trainer.rows(steps[step], examples):
             ratios = batch.per_branch(token_log_probabilities(policy, batch)) - known[row]
             trainer.backward(
                 kto_loss(ratios, good[row], kl, recipe.beta, weights).sum() / total,

@@ -6,6 +6,7 @@ its divergence from the reference, and makes a few clipped updates of the policy
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import itertools
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, SupportsFloat, cast
 
 import torch
+from peft import PeftModel
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -22,11 +24,12 @@ from tutelage.errors import RecordError, SelfCheckError, SettingsError
 from tutelage.inference.engine import Engine, Rollout
 from tutelage.inference.language_model import Sampling
 from tutelage.instruction import formats
-from tutelage.model import checkpoint, device
-from tutelage.model.adapters import Lora, adapt
+from tutelage.model import checkpoint, device, shared
+from tutelage.model.adapters import Adapting, adapt
 from tutelage.model.chat import Chat
+from tutelage.model.shared import Scorer
 from tutelage.records import Message
-from tutelage.run import Run
+from tutelage.run import Run, processes
 from tutelage.settings import Input
 from tutelage.training import samples
 from tutelage.training.batches import Batch, Branch, Example, flat, plan, rows
@@ -41,7 +44,7 @@ Reward = Callable[[Sequence[Sequence[Message]], Sequence[str]], Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora):
+class Recipe(Learning, Adapting):
     model: Annotated[Path, Input("model")]
     """The model to start from; a frozen copy of it is the reference."""
     prompts: Annotated[Path, Input("conversations")]
@@ -159,18 +162,19 @@ class Experience:
 def execute(recipe: Recipe, run: Run) -> None:
     """Trains and saves the policy."""
     where = device.prepare(recipe.seed)
-    model, chat = checkpoint.load(recipe.model)
+    model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     prompts, messages = _prompts(recipe, chat, checkpoint.context(model), run)
-    reward = _reward(recipe, chat)
-    frozen = copy.deepcopy(model) if recipe.lora_rank == 0 else None
+    frozen = None if recipe.adapts else copy.deepcopy(model)
     policy = adapt(model, recipe, "causal", recipe.seed)
-    value = _value_network(recipe)
+    scorer = _reward_model(recipe, chat, policy)
+    reward = _reward(recipe, scorer, chat)
+    value = _value_network(recipe, policy, scorer)
     both = nn.ModuleDict({"policy": policy, "value": value})
     per_iteration = max(1, recipe.batch_size // recipe.samples_per_prompt)
     passes = -(-recipe.iterations * per_iteration // len(prompts))
     order = [i for step in plan([1] * len(prompts), 1, passes, recipe.seed) for i in step]
     self_check(policy, flat(grouped(prompts, [Rollout(0, chat.answer("ready"))])).to(where))
-    engine = Engine(policy, chat, run.path.name, slots=min(128, recipe.batch_size))
+    engine = Engine(policy, chat, run.path.name)
     memory: dict[str, Any] = {"kl_coef": recipe.init_kl_coef}
     trainer = Trainer(run, both, recipe, steps=recipe.iterations, memory=memory)
     for step in trainer.steps():
@@ -270,42 +274,48 @@ def _learn(
     first = True
     for minibatch in plan([1] * count, size, recipe.ppo_epochs, recipe.seed * 1_000_003 + step, by_count=True):
         tokens = float(experience.mask[[i for number in minibatch for i in experience.places[number]]].sum())
-        for row, batch in rows(minibatch, experience.examples, recipe.max_batch_tokens, trainer.device):
-            loss, numbers, drift = _losses(recipe, experience, row, batch, policy, value)
+        for row, batch in trainer.rows(minibatch, experience.examples):
+            loss, numbers, drift = _actor(recipe, experience, row, batch, policy)
             if first:
                 _check_ratio(drift)
                 trainer.add(ratio_error=drift)
                 first = False
-            for name in numbers:
-                numbers[name] = numbers[name] / tokens / updates
-            (loss / tokens).backward()
-            trainer.add(loss=loss / tokens / updates, **numbers)
+            trainer.backward(loss / tokens, **{name: value / tokens for name, value in numbers.items()})
+            # One after the other: the activations of one are gone before those of the other come.
+            with value.turned() if isinstance(value, Scorer) else contextlib.nullcontext():
+                loss = _critic(recipe, experience, row, batch, value)
+                trainer.backward(recipe.vf_coef * loss / tokens, value_loss=loss / tokens)
         trainer.add(gradient_norm=trainer.apply() / updates)
 
 
-def _losses(
-    recipe: Recipe, experience: Experience, row: list[int], batch: Batch, policy: nn.Module, value: nn.Module
+def _actor(
+    recipe: Recipe, experience: Experience, row: list[int], batch: Batch, policy: nn.Module
 ) -> tuple[Tensor, dict[str, Tensor], float]:
-    """The loss of some answers, summed over their tokens; sums for the diagnostics; and how far ratios are from 1."""
+    """The policy's loss of some answers, summed over their tokens; sums to look at; and how far ratios are from 1."""
     members = [i for number in row for i in experience.places[number]]
     inside = experience.mask[members].bool()
     old, advantages = experience.old[members][inside], experience.advantages[members][inside]
     now = likelihoods(policy, batch, recipe.temperature)
     logged = now.chosen - old
     ratio = logged.exp()
-    actor = policy_loss(ratio, advantages, recipe.cliprange).sum()
-    worth = scalar_outputs(value, batch, batch.sources)
-    before, returns = experience.values[members][inside], experience.returns[members][inside]
-    critic = value_loss(worth, before, returns, recipe.cliprange_value).sum()
+    loss = policy_loss(ratio, advantages, recipe.cliprange).sum()
     with torch.no_grad():
         numbers = {
-            "policy_loss": actor,
-            "value_loss": critic,
+            "policy_loss": loss,
             "entropy": now.entropy.sum(),
             "clip_fraction": ((ratio - 1).abs() > recipe.cliprange).float().sum(),
             "approx_kl": (ratio - 1 - logged).sum(),
         }
-    return actor + recipe.vf_coef * critic, numbers, float(logged.detach().abs().max())
+    return loss, numbers, float(logged.detach().abs().max())
+
+
+def _critic(recipe: Recipe, experience: Experience, row: list[int], batch: Batch, value: nn.Module) -> Tensor:
+    """The value network's loss of some answers, summed over their tokens."""
+    members = [i for number in row for i in experience.places[number]]
+    inside = experience.mask[members].bool()
+    worth = scalar_outputs(value, batch, batch.sources)
+    before, returns = experience.values[members][inside], experience.returns[members][inside]
+    return value_loss(worth, before, returns, recipe.cliprange_value).sum()
 
 
 def _check_ratio(drift: float) -> None:
@@ -341,15 +351,34 @@ def _prompts(recipe: Recipe, chat: Chat, context: int, run: Run) -> tuple[list[l
 Score = Callable[[list[list[int]], list[Sequence[Message]], list[Rollout], list[str]], list[float]]
 
 
-def _reward(recipe: Recipe, chat: Chat) -> Score:
-    """Rewards by a model or a function.
+def _reward_model(recipe: Recipe, chat: Chat, policy: nn.Module) -> nn.Module | None:
+    """The reward model, if the reward is none of a function; on the policy's base weights, if it is LoRA on them.
 
     Raises:
-        SettingsError: neither or both are given, or the function is not there.
+        SettingsError: neither or both are given, or the tokenizer is another one.
     """
     if (recipe.reward is None) == (not recipe.reward_function):
         raise SettingsError("ppo: give either reward, a reward model, or reward_function")
     if recipe.reward is None:
+        return None
+    if Chat.load(recipe.reward).tokenizer.get_vocab() != chat.tokenizer.get_vocab():
+        raise SettingsError(
+            f"reward: {recipe.reward} has another tokenizer than {recipe.model}: train it from the same"
+        )
+    if isinstance(policy, PeftModel) and processes() == 1:
+        scorer = shared.reward_model(policy, recipe.reward, recipe.model)
+        if scorer is not None:
+            return scorer
+    return checkpoint.load_scorer(recipe.reward)[0]
+
+
+def _reward(recipe: Recipe, scorer: nn.Module | None, chat: Chat) -> Score:
+    """Rewards by a model or a function.
+
+    Raises:
+        SettingsError: the function is not there.
+    """
+    if scorer is None:
         function = _function(recipe.reward_function)
 
         def by_function(
@@ -364,11 +393,6 @@ def _reward(recipe: Recipe, chat: Chat) -> Score:
             return [float(one) for one in given]
 
         return by_function
-    scorer, other = checkpoint.load_scorer(recipe.reward)
-    if other.tokenizer.get_vocab() != chat.tokenizer.get_vocab():
-        raise SettingsError(
-            f"reward: {recipe.reward} has another tokenizer than {recipe.model}: train it from the same"
-        )
     mean = float(getattr(scorer.config, "reward_mean", 0.0))
     deviation = float(getattr(scorer.config, "reward_std", 1.0)) or 1.0
 
@@ -401,8 +425,13 @@ def _function(place: str) -> Reward:
     return cast(Reward, getattr(module, name))
 
 
-def _value_network(recipe: Recipe) -> nn.Module:
-    """The body of the reward model, or else of the policy, with a head that begins at 0."""
+def _value_network(recipe: Recipe, policy: nn.Module, reward: nn.Module | None) -> nn.Module:
+    """The body of the reward model, or else of the policy, with a head that begins at 0.
+
+    With LoRA it is an adapter on the policy's base weights, which begins as that of a reward model on the same.
+    """
+    if isinstance(policy, PeftModel) and processes() == 1:
+        return shared.value_network(policy, reward, recipe.seed)
     value, _ = checkpoint.load_scorer(recipe.reward or recipe.model, trainable=True, new_head=True)
     nn.init.zeros_(value.score.weight)  # pyright: ignore
     return value

@@ -19,10 +19,10 @@ from torch import Tensor
 from tutelage.errors import RecordError, SelfCheckError
 from tutelage.instruction import formats
 from tutelage.model import checkpoint, device
-from tutelage.model.adapters import Lora, adapt
+from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
-from tutelage.training.batches import Example, Reading, answers, fitting, flat, plan, rows
+from tutelage.training.batches import Example, Reading, answers, fitting, flat, plan
 from tutelage.training.likelihood import scores
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -31,7 +31,7 @@ MAKES = "reward"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora, Reading):
+class Recipe(Learning, Adapting, Reading):
     model: Annotated[Path, Input("model")]
     """The chat model whose body the reward model takes."""
     comparisons: Annotated[Path, Input("comparisons")]
@@ -82,7 +82,7 @@ def ranking_loss(rewards: Tensor, ranks: tuple[int, ...], loss: str) -> tuple[Te
 def execute(recipe: Recipe, run: Run) -> None:
     """Trains, normalises and saves the reward model."""
     where = device.prepare(recipe.seed)
-    body, chat = checkpoint.load_scorer(recipe.model, new_head=True)
+    body, chat = checkpoint.load_scorer(recipe.model, new_head=True, bits=recipe.quantization_bit)
     torch.manual_seed(recipe.seed)
     width = int(body.config.get_text_config().hidden_size)
     body.score.weight.data.normal_(0, (width + 1) ** -0.5)  # pyright: ignore  Stiennon et al. 2020
@@ -94,26 +94,27 @@ def execute(recipe: Recipe, run: Run) -> None:
         raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
     run.note(f"{sum(len(record.pairs()) for record in telling)} pairs; {len(found) - len(telling)} were all ties")
     records, examples = fitting(
-        telling, lambda record, length: answers(record.prompt, record.responses, chat, length), recipe,
-        checkpoint.context(scorer), recipe.comparisons, run,
+        telling, lambda record, length: answers(record.prompt, record.responses, chat, length, record.id),
+        recipe, checkpoint.context(scorer), recipe.comparisons, run,
     )  # fmt: skip
     sizes = [example.tokens for example in examples]
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
     _self_check(scorer, examples[0], where)
     trainer = Trainer(run, scorer, recipe, steps=len(steps))
     for step in trainer.steps():
-        pairs = right = 0
         total = len(steps[step])
-        for row, batch in rows(steps[step], examples, recipe.max_batch_tokens, where):
+        pairs = sum(len(records[i].pairs()) for i in steps[step])
+        for row, batch in trainer.rows(steps[step], examples):
             rewards = scores(scorer, batch)
             losses: list[Tensor] = []
+            right = 0
             for place, i in enumerate(row):
                 given = rewards[batch.example == place]
-                loss, hits, count = ranking_loss(given, records[i].ranks, recipe.loss)
+                loss, hits, _ = ranking_loss(given, records[i].ranks, recipe.loss)
                 losses.append(loss + recipe.center_rewards_coefficient * given.square().mean())
-                right, pairs = right + hits, pairs + count
-            trainer.backward(torch.stack(losses).sum() / total, tokens=len(batch.ids))
-        trainer.update(accuracy=right / pairs)
+                right += hits
+            trainer.backward(torch.stack(losses).sum() / total, accuracy=right / pairs, tokens=len(batch.ids))
+        trainer.update()
 
     _normalise(scorer, examples, where)
     checkpoint.save(scorer, chat, run.folder)

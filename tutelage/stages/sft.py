@@ -5,21 +5,25 @@ Only the assistant's words and the token that ends its turn are learned.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
+from tutelage.errors import RecordError
 from tutelage.instruction import formats
 from tutelage.model import checkpoint, device
-from tutelage.model.adapters import Lora, adapt
+from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import samples
-from tutelage.training.batches import Reading, conversation, fitting, flat, plan, rows
-from tutelage.training.likelihood import likelihoods, self_check
+from tutelage.training.batches import Example, Reading, conversation, fitting, flat, plan, rows
+from tutelage.training.likelihood import likelihoods, self_check, token_log_probabilities
+from tutelage.training.lisa import Drawn, Lisa
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
 
@@ -27,7 +31,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Lora, Reading):
+class Recipe(Learning, Adapting, Lisa, Reading):
     model: Annotated[Path, Input("model")]
     """The model to start from: a run, a Hugging Face folder or a hub id."""
     conversations: Annotated[Path, Input("conversations")]
@@ -36,6 +40,11 @@ class Recipe(Learning, Lora, Reading):
     """Whether every turn of the assistant is learned, or only the last of each conversation."""
     batch_tokens: Annotated[int, Field(gt=0)] = 8192
     """Tokens of a step."""
+    eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the conversations that is held out; if there is one, the weights with the lowest loss on it are saved,
+    instead of the last ones."""
+    eval_steps: Annotated[int, Field(gt=0)] = 50
+    """Steps between two looks at the held-out loss; there is one after the last step, too."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
 
 
@@ -52,7 +61,7 @@ def imitation_loss(log_probabilities: Tensor, supervised: int) -> Tensor:
 def execute(recipe: Recipe, run: Run) -> None:
     """Tunes and saves the chat model."""
     where = device.prepare(recipe.seed)
-    model, chat = checkpoint.load(recipe.model)
+    model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     records = formats.conversations(recipe.conversations)
     records, examples = fitting(
         records,
@@ -62,19 +71,51 @@ def execute(recipe: Recipe, run: Run) -> None:
         recipe.conversations,
         run,
     )
+    held_out = _held_out(recipe, examples)
     sizes = [example.tokens for example in examples]
     steps = plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed)
 
     policy = adapt(model, recipe, "causal", recipe.seed)
     self_check(policy, flat(examples[:2]).to(where))
     policy.train()
+    drawn = Drawn(policy, recipe, recipe.seed)
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
         supervised = sum(examples[i].supervised for i in steps[step])
-        for _, batch in rows(steps[step], examples, recipe.max_batch_tokens, where):
-            found = likelihoods(policy, batch)
-            accuracy = found.likeliest.sum() / supervised
-            trainer.backward(imitation_loss(found.chosen, supervised), accuracy=accuracy, tokens=len(batch.ids))
+        with drawn.live(step, trainer.optimizers):
+            for _, batch in trainer.rows(steps[step], examples):
+                found = likelihoods(policy, batch)
+                accuracy = found.likeliest.sum() / supervised
+                trainer.backward(imitation_loss(found.chosen, supervised), accuracy=accuracy, tokens=len(batch.ids))
         trainer.update()
+        if held_out and ((step + 1) % recipe.eval_steps == 0 or step + 1 == len(steps)):
+            trainer.judge(_mean_loss(recipe, policy, held_out, where))
+    trainer.take_best()
     policy.eval()
     samples.keep(run, policy, chat, recipe.model, [record.prompt for record in records])
+
+
+def _held_out(recipe: Recipe, examples: list[Example]) -> list[Example]:
+    """Takes the share that is held out from the examples, by the seed alone."""
+    count = round(recipe.eval_share * len(examples))
+    if recipe.eval_share and not 0 < count < len(examples):
+        raise RecordError(
+            f"{recipe.conversations}: eval_share {recipe.eval_share} holds out {count} of {len(examples)} examples: "
+            "change it, or give more"
+        )
+    places = set(random.Random(f"{recipe.seed}:held_out").sample(range(len(examples)), count))
+    kept = [example for place, example in enumerate(examples) if place in places]
+    examples[:] = [example for place, example in enumerate(examples) if place not in places]
+    return kept
+
+
+@torch.no_grad()
+def _mean_loss(recipe: Recipe, policy: nn.Module, examples: list[Example], where: torch.device) -> float:
+    """Nats per learned token, without dropout."""
+    policy.eval()
+    nats = [
+        float(token_log_probabilities(policy, batch).double().sum())
+        for _, batch in rows(range(len(examples)), examples, recipe.max_batch_tokens, where)
+    ]
+    policy.train()
+    return -sum(nats) / sum(example.supervised for example in examples)

@@ -6,6 +6,7 @@ examples in a row and says which hidden state predicts which trained token. `pla
 
 from __future__ import annotations
 
+import bisect
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Example:
 
     prompt: list[int]
     branches: list[Branch]
+    name: str = ""
+    """The id of the record it was made from, for messages."""
 
     @property
     def tokens(self) -> int:
@@ -166,7 +169,7 @@ def plan(sizes: Sequence[int], budget: int, epochs: float, seed: int, by_count: 
 
 
 def micro(chosen: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Indices in groups of at most ``limit`` tokens; ``sizes`` are those of the chosen, in their order."""
+    """Indices in groups of at most ``limit`` tokens, in order; ``sizes`` are those of the chosen, in their order."""
     groups: list[list[int]] = []
     used = limit + 1
     for index, size in zip(chosen, sizes, strict=True):
@@ -178,11 +181,46 @@ def micro(chosen: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[
     return groups
 
 
+def pack(chosen: Sequence[int], sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """As `micro`, but in as few groups as can be: the longest first, each where it leaves the least room.
+
+    What is longer than ``limit`` is a group by itself. In a group the longest comes first, and equals stand together.
+    Source: Johnson et al. 1974, SIAM Journal on Computing 3(4), "best fit decreasing".
+    """
+    groups: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # what is left in each group, and its number: the least room first
+    for index, size in sorted(zip(chosen, sizes, strict=True), key=lambda pair: -pair[1]):
+        place = bisect.bisect_left(rooms, (size, 0))
+        if place == len(rooms):
+            rooms.append((limit, len(groups)))
+            groups.append([])
+        room, number = rooms.pop(place)
+        groups[number].append(index)
+        bisect.insort(rooms, (room - size, number))
+    return groups
+
+
+def fullness(steps: Sequence[Sequence[int]], sizes: Sequence[int], limit: int) -> str:
+    """How many tokens steps have, and how full `pack` fills their rows of ``limit`` tokens: for the log."""
+    tokens = [sum(sizes[i] for i in step) for step in steps]
+    count = sum(len(pack(step, [sizes[i] for i in step], limit)) for step in steps)
+    mean = sum(tokens) / len(steps)
+    spread = (sum((one - mean) ** 2 for one in tokens) / len(steps)) ** 0.5
+    return (
+        f"{len(steps)} steps of {mean:.0f} tokens (deviation {spread:.0f}), in {count / len(steps):.1f} rows, "
+        f"{sum(tokens) / count / limit:.1%} full"
+    )
+
+
 def rows(
-    chosen: Sequence[int], examples: Sequence[Example], limit: int, where: torch.device
+    chosen: Sequence[int], examples: Sequence[Example], limit: int, where: torch.device, packed: bool = False
 ) -> Iterator[tuple[list[int], Batch]]:
-    """The chosen examples as flat rows of at most ``limit`` tokens on a device, each with its examples' indices."""
-    for row in micro(chosen, [examples[i].tokens for i in chosen], limit):
+    """The chosen examples as flat rows of at most ``limit`` tokens on a device, each with its examples' indices.
+
+    In order; or ``packed``, in fewer rows and another order, where the rows' results are added up.
+    """
+    lay = pack if packed else micro
+    for row in lay(chosen, [examples[i].tokens for i in chosen], limit):
         yield row, flat([examples[i] for i in row]).to(where)
 
 
@@ -236,20 +274,22 @@ def conversation(record: Conversation, chat: Chat, length: int, last_only: bool 
             if last_only:
                 before = len(chat.encode(messages[:-1]).ids) if len(messages) > 1 else 0
                 trained = [False] * before + trained[before:]
-            return Example([], [Branch(encoded.ids, trained)])
+            return Example([], [Branch(encoded.ids, trained)], record.id)
         first = 1 if messages[0].role == "system" else 0
         if len(messages) - first <= 2:
             return None
         del messages[first : first + 2]
 
 
-def answers(prompt: Sequence[Message], responses: Sequence[str], chat: Chat, length: int) -> Example | None:
+def answers(
+    prompt: Sequence[Message], responses: Sequence[str], chat: Chat, length: int, name: str = ""
+) -> Example | None:
     """A prompt with its responses as branches, each with its end; None if it does not fit in ``length`` tokens."""
     ids = chat.prompt(prompt)
     branches = [chat.answer(response) for response in responses]
     if len(ids) + max(len(branch) for branch in branches) > length:
         return None
-    return Example(ids, [Branch(branch, [True] * len(branch)) for branch in branches])
+    return Example(ids, [Branch(branch, [True] * len(branch)) for branch in branches], name)
 
 
 def fitting(

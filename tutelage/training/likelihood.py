@@ -19,8 +19,16 @@ from tutelage.model.chat import Chat
 from tutelage.records import Comparison
 from tutelage.training.batches import Batch, answers, documents, flat
 
-CHUNK = 1 << 20
-"""Logits held at a time: positions times vocabulary. Small enough to stay in a processor's cache."""
+CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}
+"""Logits held at a time, positions times vocabulary: on a CPU few enough to stay in its cache."""
+ROWS = 128
+"""Positions taken at a time at least: with fewer, a large head is read from memory more often than it is worth."""
+
+CHECKED = 64
+"""Tokens of the self-check, at most: the model's own forward pass has logits for all of them at once."""
+
+Scaling = tuple[float, float | None, float]
+"""What is done to logits: a factor, a soft cap, and the temperature."""
 
 
 class Likelihoods(NamedTuple):
@@ -39,75 +47,157 @@ def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
     return forward.hidden_states(model, batch.ids, batch.positions, batch.layout)
 
 
-def likelihoods(model: nn.Module, batch: Batch, temperature: float = 1.0) -> Likelihoods:
-    """The likelihoods of the trained tokens, under the model's distribution at a temperature."""
+def likelihoods(model: nn.Module, batch: Batch, temperature: float = 1.0, alike: bool = False) -> Likelihoods:
+    """The likelihoods of the trained tokens, under the model's distribution at a temperature.
+
+    alike: the loss will weigh every token of the batch alike, as imitation does; then the head's gradients are made in
+    the same pass as the values. If it turns out not to, they are made again, and are right all the same.
+    """
     states = hidden_states(model, batch)[batch.sources]
     scaling = (*forward.head_scaling(model), temperature)
-    return Likelihoods(*_Chosen.apply(states, *forward.head(model), batch.targets, scaling))
+    learning = torch.is_grad_enabled()
+    return Likelihoods(*_Chosen.apply(states, *forward.head(model), batch.targets, scaling, learning, alike))
 
 
-def token_log_probabilities(model: nn.Module, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """(S,) log-probabilities of the trained tokens, in nats."""
-    return likelihoods(model, batch, temperature).chosen
+def token_log_probabilities(model: nn.Module, batch: Batch, temperature: float = 1.0, alike: bool = False) -> Tensor:
+    """(S,) log-probabilities of the trained tokens, in nats; arguments as of `likelihoods`."""
+    return likelihoods(model, batch, temperature, alike).chosen
 
 
 class _Chosen(torch.autograd.Function):
     """`Likelihoods` from hidden states and the head.
 
-    Logits live one chunk at a time, forward and, computed again, backward: memory does not grow with tokens times
-    vocabulary. Exact: the gradients are those of a log-softmax over whole rows.
+    Logits live one chunk at a time: memory does not grow with tokens times vocabulary. Exact: the gradients are those
+    of a log-softmax over whole rows.
+
+    The gradient to a token's hidden state is a number from above times a vector that is known in the forward pass and
+    made there. The head's gradients are sums over tokens, each times its number, so they need the logits once more, all
+    but the last chunk's, which is kept; unless the numbers are all alike, as in Hsu et al. 2024, arXiv 2410.10989,
+    section 3.2.
     """
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        context: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor,
-        scaling: tuple[float, float | None, float],
+        context: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, scaling: Scaling,
+        learning: bool, alike: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         chosen = states.new_empty(len(states), dtype=torch.promote_types(states.dtype, torch.float32))
-        entropy, likeliest, total = torch.empty_like(chosen), torch.empty_like(chosen), torch.empty_like(chosen)
-        for rows in _chunks(len(states), weight.shape[0]):
-            logits = forward.scaled(states[rows], weight, bias, *scaling)
-            total[rows] = torch.logsumexp(logits, -1)
-            picked = logits.gather(1, targets[rows, None])[:, 0]
-            chosen[rows] = picked - total[rows]
-            likeliest[rows] = (picked >= logits.amax(-1)).to(chosen.dtype)
-            logits -= total[rows, None]
-            entropy[rows] = -(logits.exp() * logits).sum(-1)
-        context.save_for_backward(states, weight, bias, targets, total)
-        context.scaling = scaling
+        entropy, likeliest = torch.empty_like(chosen), torch.empty_like(chosen)
+        needs = [learning and need for need in context.needs_input_grad[:3]]
+        slopes = torch.empty_like(states) if needs[0] else None
+        made = _HeadGradient.zeros(weight, bias, needs) if alike else None
+        errors = None
+        for rows in _chunks(states, weight):
+            logits, probabilities, bend = _distribution(states[rows], weight, bias, scaling)
+            chosen[rows], entropy[rows], likeliest[rows] = _values(logits, probabilities, targets[rows])
+            if any(needs):
+                errors = _errors(probabilities, bend, targets[rows], states.dtype)
+            del logits, probabilities, bend
+            if errors is not None and slopes is not None:
+                slopes[rows] = (errors @ weight).mul_(_factor(scaling))
+            if errors is not None and made is not None:
+                made.add(errors, states[rows], chosen.new_full((len(errors),), _factor(scaling)))
+        context.save_for_backward(states, weight, bias, targets, slopes)
+        context.scaling, context.made = scaling, made
+        context.last = errors if made is None and any(needs[1:]) else None
         context.mark_non_differentiable(entropy, likeliest)
         return chosen, entropy, likeliest
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        states, weight, bias, targets, total = context.saved_tensors
-        scale, cap, temperature = context.scaling
-        need_states, need_weight, need_bias = context.needs_input_grad[:3]
-        d_states = torch.empty_like(states) if need_states else None
-        d_weight = torch.zeros_like(weight) if need_weight else None
-        d_bias = torch.zeros_like(bias) if need_bias and bias is not None else None
-        for rows in _chunks(len(states), weight.shape[0]):
-            logits = forward.scaled(states[rows], weight, bias, scale, cap, temperature)
-            upstream = gradients[0][rows, None]
-            d_logits = torch.exp(logits - total[rows, None]).mul_(-upstream)
-            d_logits.scatter_add_(1, targets[rows, None], upstream)
-            # Through the cap: d tanh = 1 - tanh^2, and tanh is the capped logit over the cap.
-            d_logits *= (
-                scale / temperature if cap is None else scale / temperature * (1 - (logits * temperature / cap) ** 2)
-            )
-            d_logits = d_logits.to(states.dtype)
-            if d_states is not None:
-                d_states[rows] = d_logits @ weight
-            if d_weight is not None:
-                d_weight.addmm_(d_logits.T, states[rows])
-            if d_bias is not None:
-                d_bias += d_logits.sum(0)
-        return d_states, d_weight, d_bias, None, None
+        states, weight, bias, targets, slopes = context.saved_tensors
+        upstream = gradients[0]
+        # Given away, not kept: autograd then takes it as it is, and a second backward pass makes it again.
+        made, context.made = context.made, None
+        if made is not None and bool((upstream == upstream[:1]).all()):
+            made.scale(upstream[:1].sum())
+        else:
+            made = _HeadGradient.zeros(weight, bias, context.needs_input_grad)
+            chunks = _chunks(states, weight) if any(context.needs_input_grad[1:3]) else []
+            for rows in chunks:
+                errors = context.last if rows is chunks[-1] else None
+                if errors is None:
+                    found = _distribution(states[rows], weight, bias, context.scaling)[1:]
+                    errors = _errors(*found, targets[rows], states.dtype)
+                    del found
+                made.add(errors, states[rows], upstream[rows] * _factor(context.scaling))
+        d_states = None if slopes is None else (slopes * upstream[:, None]).to(slopes.dtype)
+        return d_states, made.weight, made.bias, None, None, None, None
 
 
-def _chunks(count: int, vocabulary: int) -> list[slice]:
-    size = max(16, CHUNK // vocabulary)
-    return [slice(start, min(count, start + size)) for start in range(0, count, size)]
+class _HeadGradient(NamedTuple):
+    """Gradients to the output matrix and to its bias, as far as they are wanted."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    @classmethod
+    def zeros(cls, weight: Tensor, bias: Tensor | None, needs: Sequence[bool]) -> _HeadGradient:
+        """Needs: of states, weight and bias."""
+        return cls(
+            torch.zeros_like(weight) if needs[1] else None,
+            torch.zeros_like(bias) if needs[2] and bias is not None else None,
+        )
+
+    def add(self, errors: Tensor, states: Tensor, upstream: Tensor) -> None:
+        """Adds that of N tokens: errors (N, vocabulary), states (N, width), upstream (N,)."""
+        if self.weight is not None:
+            self.weight.addmm_(errors.T, (states * upstream[:, None]).to(states.dtype))
+        if self.bias is not None:
+            self.bias.addmv_(errors.T, upstream.to(errors.dtype))
+
+    def scale(self, factor: Tensor) -> None:
+        """By a number."""
+        for gradient in self:
+            if gradient is not None:
+                gradient.mul_(factor)
+
+
+def _distribution(
+    states: Tensor, weight: Tensor, bias: Tensor | None, scaling: Scaling
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(N, vocabulary) logits, their softmax, and the slope of the soft cap at them, if there is one."""
+    logits = forward.scaled(states, weight, bias, *scaling)
+    _, cap, temperature = scaling
+    # d tanh = 1 - tanh^2, and tanh is the capped logit over the cap.
+    bend = None if cap is None else 1 - (logits * (temperature / cap)) ** 2
+    return logits, torch.softmax(logits, -1), bend
+
+
+def _values(logits: Tensor, probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N,) each: log-probabilities of the targets, entropies, and 1 where the target is the likeliest.
+
+    Written over the logits.
+    """
+    largest, picked = logits.amax(-1), logits.gather(1, targets[:, None])[:, 0]
+    total = largest - probabilities.amax(-1).log()
+    return picked - total, total - logits.mul_(probabilities).sum(-1), (picked >= largest).to(total.dtype)
+
+
+def _errors(probabilities: Tensor, bend: Tensor | None, targets: Tensor, kind: torch.dtype) -> Tensor:
+    """(N, vocabulary) how fast a target's log-probability falls with each output of the head, before factors.
+
+    Written over the probabilities. The target's 1 is taken off before they are rounded to ``kind``: where a token is
+    all but certain, only the difference matters.
+    """
+    probabilities[torch.arange(len(probabilities), device=probabilities.device), targets] -= 1
+    return (probabilities if bend is None else probabilities.mul_(bend)).to(kind)
+
+
+def _factor(scaling: Scaling) -> float:
+    """Of `_errors`: the sign, the head's factor and the temperature."""
+    scale, _, temperature = scaling
+    return -scale / temperature
+
+
+def _chunks(states: Tensor, weight: Tensor) -> list[slice]:
+    size = max(ROWS, CHUNK[states.device.type] // len(weight))
+    return [slice(start, min(len(states), start + size)) for start in range(0, len(states), size)]
+
+
+def held(vocabulary: int, where: torch.device) -> int:
+    """The most bytes that logits, and what is made of them, take at a time; a third more with a soft cap."""
+    return 3 * 4 * max(ROWS * vocabulary, CHUNK[where.type])
 
 
 def scores(scorer: nn.Module, batch: Batch) -> Tensor:
@@ -127,21 +217,28 @@ def self_check(model: nn.Module, batch: Batch) -> None:
     Raises:
         SelfCheckError: they are not, or they are not finite.
     """
+    some = slice(None, None, -(-len(batch.sources) // CHECKED))
+    sources, targets = batch.sources[some], batch.targets[some]
     with torch.no_grad():
         ours = token_log_probabilities(model, batch)
         output = checkpoint.base(model)(
-            input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, layout=batch.layout
-        )
-        plain = torch.log_softmax(output.logits[0].float(), -1)[batch.sources]
-        theirs = plain.gather(1, batch.targets[:, None])[:, 0]
+            input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, layout=batch.layout,
+            logits_to_keep=sources,
+        )  # fmt: skip
+        plain = torch.log_softmax(output.logits[0].float(), -1)
+        theirs = (plain if len(plain) == len(sources) else plain[sources]).gather(1, targets[:, None])[:, 0]
     if not bool(torch.isfinite(ours).all()):
         raise SelfCheckError("self-check: a log-probability is not finite: the model's weights are damaged")
-    difference = float((ours - theirs).abs().max())
+    difference = float((ours[some] - theirs).abs().max())
     limit = 1e-3 if output.logits.dtype == torch.float32 else 0.1
     if not difference < limit:
+        cause = (
+            "dropout is on: put the model in eval mode for the check"
+            if model.training
+            else "its head scales its logits in a way that is not handled: use another architecture"
+        )
         raise SelfCheckError(
-            f"self-check: log-probabilities differ by {difference:.3g} nats from the model's own forward pass: "
-            "its head scales its logits in a way that is not handled"
+            f"self-check: log-probabilities differ by {difference:.3g} nats from the model's own forward pass: {cause}"
         )
 
 

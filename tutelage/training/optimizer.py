@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+
+from tutelage.model import distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,13 @@ class Learning:
     """Gradients longer than this are scaled down to it."""
     max_batch_tokens: Annotated[int, Field(gt=0)] = 2048
     """Tokens computed at a time; a step with more accumulates gradients. Bounds memory, changes no result."""
+    gradient_checkpointing: bool = False
+    """Keep only the input of each layer and compute the layer again in the backward pass: less memory, a third more
+    time. Changes no result."""
     save_seconds: Annotated[float, Field(ge=0)] = 30
     """How often the state is kept to go on from after a crash; 0 after every step. Changes no result."""
+    save_total_limit: Annotated[int, Field(gt=0)] = 1
+    """How many states are kept; if the last one is damaged, the run goes on from the one before. Changes no result."""
     seed: int = 1
     """Of initial weights, data order, dropout and sampling."""
 
@@ -61,7 +68,9 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonal(torch.lerp(parameter.grad, state["momentum"], group["momentum"]))
+                direction = torch.lerp(parameter.grad, state["momentum"], group["momentum"])
+                # It takes the whole matrix: where that is spread over processes, each gathers it and keeps its part.
+                update = distribution.like(orthogonal(distribution.full(direction)), parameter)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
         return None if closure is None else closure()
@@ -78,22 +87,22 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Optimizers:
-    """One or two optimizers that are stepped as one."""
+    """One or two optimizers that are stepped as one.
+
+    Weights of less than float32 have a copy in it, which gathers their gradients and is updated; small updates would
+    be lost in them. Source: Micikevicius et al. 2018, arXiv 1710.03740, section 3.1.
+    """
 
     def __init__(self, model: nn.Module, settings: Learning) -> None:
+        self.named: dict[str, nn.Parameter] = {}
+        """What is updated, by its name in the model: the weight or its copy."""
+        self._rounded: list[tuple[nn.Parameter, nn.Parameter]] = []
         hidden: list[nn.Parameter] = []
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            is_matrix = parameter.ndim == 2 and id(parameter) not in embeddings
-            outer = not {"lm_head", "score", "embed_out"}.isdisjoint(name.split("."))
-            if is_matrix and settings.optimizer == "muon" and not outer:
-                hidden.append(parameter)
-            else:
-                (matrices if is_matrix else others).append(parameter)
+        for name, parameter, kind in sorted_out(model, settings):
+            updated = self.named[name] = self._copied(parameter) if _is_low(parameter) else parameter
+            {"hidden": hidden, "matrix": matrices, "other": others}[kind].append(updated)
         rate, decay = settings.learning_rate, settings.weight_decay
         groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
@@ -105,6 +114,10 @@ class Optimizers:
         self.parameters = [*hidden, *matrices, *others]
         self.rate = rate
 
+    def clip(self, longest: float) -> float:
+        """Scales the gradients down to a length; gives the length before."""
+        return float(distribution.full(nn.utils.clip_grad_norm_(self.parameters, longest)))
+
     def step(self, factor: float) -> None:
         """One update at ``factor`` times the peak learning rate; gradients are cleared."""
         for optimizer in self.all:
@@ -112,15 +125,72 @@ class Optimizers:
                 group["lr"] = self.rate * factor
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        self._round()
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        """All state."""
-        return [optimizer.state_dict() for optimizer in self.all]
+    def state(self) -> dict[str, Tensor]:
+        """All state, by the names of the weights."""
+        known: dict[Tensor, str] = {weight: name for name, weight in self.named.items()}
+        return {
+            f"{known[weight]}/{key}": value
+            for optimizer in self.all
+            for weight, values in optimizer.state.items()
+            for key, value in values.items()
+        }
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Takes up all state."""
-        for optimizer, state in zip(self.all, states, strict=True):
-            optimizer.load_state_dict(state)
+    def take_up(self, weights: Callable[[str], Tensor], state: Mapping[str, Tensor]) -> None:
+        """Takes up weights by their names, and all state; whole tensors, whatever is spread over processes here."""
+        for name, weight in self.named.items():
+            with torch.no_grad():
+                weight.copy_(distribution.like(weights(name).to(weight.device), weight))
+        owner = {weight: optimizer for optimizer in self.all for g in optimizer.param_groups for weight in g["params"]}
+        for full, value in state.items():
+            name, _, key = full.rpartition("/")
+            weight = self.named[name]
+            kept = value.to(weight.device)
+            owner[weight].state[weight][key] = distribution.like(kept, weight) if value.ndim else kept
+        self._round()
+
+    def _copied(self, parameter: nn.Parameter) -> nn.Parameter:
+        copy = nn.Parameter(parameter.detach().float())
+        self._rounded.append((parameter, copy))
+
+        def gather(low: Tensor) -> None:
+            assert low.grad is not None
+            copy.grad = low.grad.float() if copy.grad is None else copy.grad + low.grad
+            low.grad = None
+
+        parameter.register_post_accumulate_grad_hook(gather)
+        return copy
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for parameter, copy in self._rounded:
+            parameter.copy_(copy)
+
+
+def sorted_out(
+    model: nn.Module, settings: Learning
+) -> Iterator[tuple[str, nn.Parameter, Literal["hidden", "matrix", "other"]]]:
+    """The trainable weights with their names and kinds: for Muon, for AdamW with decay, for AdamW without."""
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_matrix = parameter.ndim == 2 and id(parameter) not in embeddings
+        outer = not {"lm_head", "score", "embed_out", "seq_relationship"}.isdisjoint(name.split("."))
+        if is_matrix and settings.optimizer == "muon" and not outer:
+            yield name, parameter, "hidden"
+        else:
+            yield name, parameter, "matrix" if is_matrix else "other"
+
+
+def state_bytes(parameter: nn.Parameter, kind: Literal["hidden", "matrix", "other"]) -> int:
+    """What `Optimizers` will hold for a weight: one moment or two in float32, and a float32 copy of a lower one."""
+    return 4 * parameter.numel() * ((1 if kind == "hidden" else 2) + _is_low(parameter))
+
+
+def _is_low(parameter: Tensor) -> bool:
+    return parameter.dtype in (torch.bfloat16, torch.float16)
 
 
 def schedule(settings: Learning, step: int, steps: int) -> float:

@@ -2,7 +2,7 @@
 
 trainer = Trainer(run, model, recipe, steps=len(plan))
 for step in trainer.steps():                       # goes on where a killed run stopped
-    for rows in micro(plan[step], ...):
+    for row, batch in trainer.rows(plan[step], examples):
         trainer.backward(loss, accuracy=...)       # each already divided by the whole step's count
     trainer.update()                               # clips, steps, logs, saves
 """
@@ -10,16 +10,19 @@ for step in trainer.steps():                       # goes on where a killed run 
 from __future__ import annotations
 
 import math
-import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tutelage.errors import SelfCheckError
-from tutelage.run import Run
+from tutelage.errors import RunError, SelfCheckError
+from tutelage.model import distribution, forward
+from tutelage.run import Run, rank
+from tutelage.training import footprint, state
+from tutelage.training.batches import Batch, Example, rows
 from tutelage.training.optimizer import Learning, Optimizers, schedule
 
 
@@ -27,7 +30,12 @@ class Trainer:
     """Updates the trainable weights of a model, step by step, and can go on from any of them bit for bit.
 
     ``model``: whatever holds the weights; several models go in an ``nn.ModuleDict``. ``memory``: small things that
-    change with the steps and must survive a crash, such as a KL coefficient.
+    change with the steps and must survive a crash, such as a KL coefficient: what JSON can hold.
+
+    Under ``torchrun`` each process does this with its share of every step, and all end with the same weights.
+
+    Raises:
+        RoomError: what it needs does not fit in the memory there is.
     """
 
     def __init__(
@@ -38,36 +46,72 @@ class Trainer:
         self.settings = settings
         self.total = steps
         self.memory = memory if memory is not None else {}
+        if settings.gradient_checkpointing:
+            footprint.checkpoint_activations(model)
+        footprint.require(run, model, settings)
+        distribution.shard(model, forward.decoded)
         self.optimizers = Optimizers(model, settings)
         self.step = 0
         self.device = next(model.parameters()).device
+        self.shares: dict[str, float] = {}
         self.sums: dict[str, float] = {}
+        self.updates = 0
+        self.best = math.inf
+        self.weight = 1.0
+        self.row: list[str] = []
+        self.losses: list[tuple[list[str], float]] = []
         self.latest = ""
         self.saved = self.ticked = time.monotonic()
+        if rank():
+            torch.manual_seed(settings.seed * 1_000_003 + rank())  # other dropout on other examples
+        self.random = torch.get_rng_state()
         self._resume()
 
     def steps(self, description: str = "training") -> Iterator[int]:
         """The numbers of the steps that remain, from 0, with a progress bar."""
         remaining = range(self.step, self.total)
         for step in self.run.progress(remaining, description, self.total, self.step, note=lambda: self.latest):
+            self.random = torch.get_rng_state()
             yield step
             self.step = step + 1
-            if time.monotonic() - self.saved >= self.settings.save_seconds and self.step < self.total:
+            late = time.monotonic() - self.saved >= self.settings.save_seconds
+            if self.step < self.total and distribution.largest(int(late)):
                 self.save()
+        distribution.fold(self.model)
+
+    def rows(self, chosen: Sequence[int], examples: Sequence[Example]) -> Iterator[tuple[list[int], Batch]]:
+        """The chosen examples as flat rows of at most `max_batch_tokens`, each with its examples' indices.
+
+        Of several processes each has rows of its own, and all equally many: what is missing is filled up with a short
+        row that counts nothing.
+        """
+        sizes = [examples[i].tokens for i in chosen]
+        limit = self.settings.max_batch_tokens
+        mine = list(rows(distribution.share(chosen, sizes), examples, limit, self.device))
+        lacking = distribution.largest(len(mine)) - len(mine)
+        shortest = [chosen[sizes.index(min(sizes))]]
+        for place in range(len(mine) + lacking):
+            self.weight = 1.0 if place < len(mine) else 0.0
+            row, batch = mine[place] if place < len(mine) else next(rows(shortest, examples, limit, self.device))
+            self.row = [examples[i].name or f"example {i}" for i in row]
+            yield row, batch
+        self.weight, self.row = 1.0, []
 
     def backward(self, loss: Tensor, **numbers: float | Tensor) -> None:
         """Adds the gradients of a loss that is already divided by the step's total count.
 
-        ``numbers`` are added up over the rows of the step, so they too are shares of it.
+        ``numbers`` are added up over the rows of an update and over processes, so they too are shares of it; of several
+        updates in a step the mean is logged.
         """
-        loss.backward()
-        self.add(loss=loss, **numbers)
+        (loss if self.weight == 1 else loss * self.weight).backward()
+        for name, value in {"loss": loss, **numbers}.items():
+            self.shares[name] = self.shares.get(name, 0.0) + self.weight * _plain(value)
+        self.losses.append((self.row, self.weight * _plain(loss)))
 
     def add(self, **numbers: float | Tensor) -> None:
-        """Adds to the numbers of this step."""
+        """Adds to the numbers of this step; those of the whole step, that every process knows alike."""
         for name, value in numbers.items():
-            plain = value.detach().item() if isinstance(value, Tensor) else value
-            self.sums[name] = self.sums.get(name, 0.0) + float(plain)
+            self.sums[name] = self.sums.get(name, 0.0) + _plain(value)
 
     def update(self, **numbers: float | Tensor) -> None:
         """One update and its line of numbers: `apply`, then `log`."""
@@ -78,67 +122,121 @@ class Trainer:
         """Clips the gradients and steps the optimizer; gives the norm before clipping.
 
         Raises:
-            SelfCheckError: the loss or a gradient is not finite.
+            SelfCheckError: the loss or a gradient is not finite; the state before the step is kept.
         """
-        norm = float(nn.utils.clip_grad_norm_(self.optimizers.parameters, self.settings.max_grad_norm))
-        if not math.isfinite(norm) or not math.isfinite(self.sums.get("loss", 0.0)):
-            raise SelfCheckError(
-                f"step {self.step}: the loss ({self.sums.get('loss', 0.0):.3g}) or its gradient ({norm:.3g}) is not "
-                "finite: lower learning_rate"
-            )
+        norm = self.optimizers.clip(self.settings.max_grad_norm)
+        loss = distribution.summed({"loss": sum(value for _, value in self.losses)})["loss"]
+        if not math.isfinite(norm) or not math.isfinite(loss):
+            self._stop(loss, norm)
+        distribution.fold(self.model)
         self.optimizers.step(schedule(self.settings, self.step, self.total))
+        self.updates += 1
+        self.losses = []
         return norm
 
     def log(self, **numbers: float | Tensor) -> None:
         """Writes the step's numbers."""
         self.add(**numbers)
         now = time.monotonic()
-        if "tokens" in self.sums:
-            self.sums["tokens_per_second"] = round(self.sums["tokens"] / max(1e-9, now - self.ticked), 1)
+        shares = distribution.summed(self.shares)
+        found = {name: value / max(1, self.updates) for name, value in shares.items()} | self.sums
+        if "tokens" in found:
+            found["tokens_per_second"] = round(found["tokens"] / max(1e-9, now - self.ticked), 1)
         self.ticked = now
         rate = self.settings.learning_rate * schedule(self.settings, self.step, self.total)
-        self.run.measure(self.step, **self.sums, learning_rate=rate)
-        shown = [name for name in ("loss", "score", "accuracy", "kl") if name in self.sums]
-        self.latest = " ".join(f"{name} {self.sums[name]:.3g}" for name in shown)
-        self.sums = {}
+        self.run.measure(self.step, **found, learning_rate=rate)
+        shown = [name for name in ("loss", "score", "accuracy", "kl") if name in found]
+        self.latest = " ".join(f"{name} {found[name]:.3g}" for name in shown)
+        self.sums, self.shares, self.updates = {}, {}, 0
+
+    def judge(self, loss: float) -> None:
+        """Notes a held-out loss of the weights as they are, and keeps them if there was none lower; after `update`."""
+        self.run.measure(self.step, split="held_out", loss=loss)
+        if loss < self.best:
+            self.best = loss
+            state.write(self.run.checkpoint / "best", self.step, self._weights(), {"loss": loss}, keep=1)
+
+    def take_best(self) -> None:
+        """Takes up the weights that were judged best; at the end, if any were."""
+        if self.best < math.inf:
+            kept = state.newest(self.run, self.run.checkpoint / "best")
+            assert kept is not None
+            self.optimizers.take_up(lambda name: kept.tensor(f"weights/{name}"), {})
+            self.run.note(f"takes the weights of step {kept.step}, whose held-out loss was lowest: {self.best:.4f}")
 
     def save(self) -> None:
-        """Keeps everything that is needed to go on, beside and then renamed."""
-        folder = self.run.checkpoint
-        folder.mkdir(exist_ok=True)
+        """Keeps everything that is needed to go on."""
         metrics = self.run.folder / "metrics.jsonl"
-        state = {
-            "step": self.step,
-            "weights": {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad},
-            "optimizers": self.optimizers.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "memory": self.memory,
-            "metrics": metrics.stat().st_size if metrics.exists() else 0,
-        }
-        torch.save(state, folder / "state.pt.tmp")
-        os.replace(folder / "state.pt.tmp", folder / "state.pt")
+        small: dict[str, Any] = {"memory": self.memory, "best": self.best if self.best < math.inf else None}
+        small["metrics"] = metrics.stat().st_size if metrics.exists() else 0
+        tensors = self._weights()
+        tensors |= {f"optimizer/{name}": value for name, value in self.optimizers.state().items()}
+        tensors["random"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        state.write(self.run.checkpoint, self.step, tensors, small, self.settings.save_total_limit)
         self.saved = time.monotonic()
 
+    def _weights(self) -> dict[str, Tensor]:
+        return {f"weights/{name}": weight for name, weight in self.optimizers.named.items()}
+
+    def _stop(self, loss: float, norm: float) -> None:
+        """Names what is not finite; weights and random numbers are as they were before the step."""
+        suspects = [(names, value) for names, value in self.losses if not math.isfinite(value)] or self.losses
+        names = distribution.gathered([name for names, _ in suspects for name in names])
+        kept = ""
+        if self.updates == 0:
+            torch.set_rng_state(self.random)
+            self.save()
+            kept = "; the state before this step is kept, and the same command goes on from it"
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        raise SelfCheckError(
+            f"step {self.step}: the loss ({loss:.3g}) or its gradient ({norm:.3g}) is not finite"
+            f"{f' on {shown}: look at these records, or' if shown else ':'} lower learning_rate{kept}"
+        )
+
     def _resume(self) -> None:
-        file = self.run.checkpoint / "state.pt"
         metrics = self.run.folder / "metrics.jsonl"
-        if not file.exists():
+        kept = state.newest(self.run, self.run.checkpoint)
+        if kept is None:
             metrics.unlink(missing_ok=True)
+            if rank() == 0:
+                shutil.rmtree(self.run.checkpoint, ignore_errors=True)
             return
-        state = torch.load(file, map_location=self.device, weights_only=False)
-        weights = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for name, value in state["weights"].items():
-                weights[name].copy_(value)
-        self.optimizers.load_state_dict(state["optimizers"])
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all([r.cpu() for r in state["random_cuda"]])
+        self._refuse_another(kept)
+        optimizer = {name for name in kept.shapes if name.startswith("optimizer/")}
+        self.optimizers.take_up(
+            lambda name: kept.tensor(f"weights/{name}"),
+            {name.removeprefix("optimizer/"): kept.tensor(name) for name in optimizer},
+        )
+        own = kept.own("random")
+        if own is not None:
+            torch.set_rng_state(own)
+        if self.device.type == "cuda" and "random_cuda" in kept.shapes:
+            own = kept.own("random_cuda")
+            if own is not None:
+                torch.cuda.set_rng_state(own, self.device)
         self.memory.clear()
-        self.memory.update(state["memory"])
-        self.step = state["step"]
+        self.memory.update(kept.small["memory"])
+        self.step = kept.step
+        self.best = math.inf if kept.small["best"] is None else kept.small["best"]
         if metrics.exists():
             with metrics.open("r+b") as lines:
-                lines.truncate(state["metrics"])
+                lines.truncate(kept.small["metrics"])
         self.run.note(f"goes on from step {self.step} of {self.total}")
+
+    def _refuse_another(self, kept: state.State) -> None:
+        """Raises: RunError: the state is of a model with other weights."""
+        held = {name.partition("/"): shape for name, shape in kept.shapes.items()}
+        theirs = {name: shape for (kind, _, name), shape in held.items() if kind == "weights"}
+        ours = {name: list(weight.shape) for name, weight in self.optimizers.named.items()}
+        for name in [*ours, *theirs]:
+            if ours.get(name) != theirs.get(name):
+                raise RunError(
+                    f"{kept.folder}: the state of another model: {name} is {theirs.get(name, 'not there')}, here "
+                    f"{ours.get(name, 'not there')}: delete {kept.folder.parent} to begin again"
+                )
+
+
+def _plain(value: float | Tensor) -> float:
+    return float(value.detach().item() if isinstance(value, Tensor) else value)

@@ -1,0 +1,146 @@
+"""How fast this machine trains: its matrix product and its memory, and real steps of a model, in a few seconds."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from tutelage.model import checkpoint, device
+from tutelage.training import footprint
+from tutelage.training.batches import Branch, Example, flat
+from tutelage.training.likelihood import token_log_probabilities
+from tutelage.training.optimizer import Learning, Optimizers, sorted_out, state_bytes
+
+EDGE = 1024
+"""Rows and columns of the matrices that are multiplied."""
+COPIED = 64 << 20
+"""Bytes that are copied: more than a processor's cache holds."""
+PROBED = 0.2
+"""Seconds for each of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the device can do at most."""
+
+    device: str
+    product: float
+    """FLOP/s of a float32 product of matrices of 1024 by 1024."""
+    copying: float
+    """Bytes read and written in a second by a copy."""
+    free: int
+    """Bytes of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a model comes to, by counting alone."""
+
+    parameters: int
+    """All, tied ones once."""
+    embeddings: int
+    """Those of the input embeddings."""
+    weights: int
+    """Bytes."""
+    optimizer: int
+    """Bytes."""
+    work: float
+    """FLOP to learn from a token, forward and backward, by the matrices that multiply it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What real steps took."""
+
+    token: float
+    """Seconds for a token, forward and backward."""
+    update: float
+    """Seconds for an update of the weights."""
+    activations: int
+    """Bytes for each token of a row."""
+
+
+def machine() -> Machine:
+    """Measures the device in less than a second."""
+    where = device.prepare(0)
+    square = torch.rand(EDGE, EDGE, device=where)
+    source = torch.ones(COPIED // 4, device=where)
+    target = torch.empty_like(source)
+    return Machine(
+        device.describe(),
+        2 * EDGE**3 / _median(lambda: square @ square, PROBED, where),
+        2 * COPIED / _median(lambda: target.copy_(source), PROBED, where),
+        footprint.available(where),
+    )
+
+
+def size(config: PreTrainedConfig, settings: Learning, length: int) -> Size:
+    """Counts a decoder without making its weights; ``length``: tokens of a sequence, which attention depends on.
+
+    Source: Kaplan et al. 2020, arXiv 2001.08361, section 2.1: six FLOP for each weight that multiplies; attention's
+    two products with the causal half of their squares.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    parameters = list(model.parameters())
+    embeddings = int(model.get_input_embeddings().weight.numel())
+    multiplying = sum(p.numel() for p in parameters if p.ndim > 1)
+    if not config.tie_word_embeddings:
+        multiplying -= embeddings
+    count = sum(p.numel() for p in parameters)
+    squares = 6 * config.num_hidden_layers * config.hidden_size * length  # pyright: ignore[reportAttributeAccessIssue]
+    moments = sum(state_bytes(weight, kind) for _, weight, kind in sorted_out(model, settings))
+    return Size(count, embeddings, 4 * count, moments, 6.0 * multiplying + squares)
+
+
+def steps(config: PreTrainedConfig, settings: Learning, length: int, tokens: int, seconds: float) -> Steps:
+    """Trains a fresh decoder on noise for about so long: rows of ``tokens``, in sequences of ``length``.
+
+    Raises:
+        ModelError: no decoder, or one that our attention does not support.
+    """
+    where = device.prepare(settings.seed)
+    model = checkpoint.create(config, settings.seed).train()
+    optimizers = Optimizers(model, settings)
+    rng = random.Random(0)
+    ids = [rng.randrange(int(config.vocab_size)) for _ in range(length)]  # pyright: ignore[reportAttributeAccessIssue]
+    pieces = [Example([], [Branch(ids, [False] + [True] * (length - 1))])] * max(1, tokens // length)
+    read = length * len(pieces)
+
+    def row() -> None:
+        (-token_log_probabilities(model, flat(pieces).to(where)).sum() / read).backward()
+
+    def update() -> None:
+        optimizers.clip(settings.max_grad_norm)
+        for optimizer in optimizers.all:
+            optimizer.step()  # gradients stay, so that it can be done again
+
+    activations = footprint.activations(model, length)
+    row()
+    taken = _median(row, seconds, where)
+    return Steps(taken / read, _median(update, seconds / 4, where), activations)
+
+
+def _median(work: Callable[[], Any], seconds: float, where: torch.device) -> float:
+    """The median time of repeating something for so long, in seconds, after once for warming up."""
+    work()
+    taken: list[float] = []
+    while not taken or sum(taken) < seconds:
+        _wait(where)
+        began = time.perf_counter()
+        work()
+        _wait(where)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def _wait(where: torch.device) -> None:
+    if where.type == "cuda":
+        torch.cuda.synchronize(where)
