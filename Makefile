@@ -10,7 +10,7 @@ READY_DEV := $(VENV)/.ready-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test slow check docs hooks setup-browser
+.PHONY: help course test slow check docs bench hooks setup-browser setup-postgres
 
 help: ## this list
 	@grep -E '^[a-z-]+: .*## ' Makefile | sed -E 's/^([a-z-]+): .*## /\1:/' | while IFS=: read -r name what; do \
@@ -34,6 +34,9 @@ docs: $(READY_DEV) ## whether the documentation still says what the code does
 	$(BIN)/python docs/settings.py --check
 	$(BIN)/python -m pytest tests/test_docs.py
 
+bench: $(READY) ## ours beside its peers, on this machine; ONLY=sft for one of them
+	$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
 hooks: $(READY_DEV) ## style and form before every commit
 	$(BIN)/pre-commit install
 
@@ -43,6 +46,13 @@ setup-browser: ## Chromium, with which some tests open the chat page; they are s
 	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
 	echo 'Installing Chromium with apt-get; this fetches some 100 MB and may take minutes.'; \
 	$$root apt-get update && $$root apt-get install --yes --no-install-recommends chromium
+
+setup-postgres: ## PostgreSQL, on which some tests run a database of their own; they are skipped without it
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo 'no apt-get here: install PostgreSQL in your own way'; exit 1; fi; \
+	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
+	echo 'Installing PostgreSQL with apt-get; this fetches some 50 MB.'; \
+	$$root apt-get update && $$root apt-get install --yes --no-install-recommends postgresql
 
 # The stamps stand for a set-up that went through to its end, with these two files as they are.
 $(READY): pyproject.toml torch.txt
