@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import RecordError
+from tutelage.instruction import formats
 from tutelage.model.attention import Tree
 from tutelage.model.chat import Chat
 from tutelage.records import Conversation
@@ -19,6 +20,7 @@ from tutelage.training import batches
 from tutelage.training.batches import Branch, Example, Reading, concatenated, flat, micro, pack, plan
 from tutelage.training.likelihood import likelihoods
 
+DATA = Path(__file__).parents[3] / "shared/data"
 TOKENS = st.lists(st.integers(7, 285), min_size=1, max_size=9)
 
 
@@ -140,6 +142,24 @@ def test_the_rows_of_many_examples_are_full() -> None:
     in_order, packed = (sum(sizes) / 2048 / len(lay(range(600), sizes, 2048)) for lay in (micro, pack))
     assert in_order < 0.94
     assert packed > 0.97
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
+def test_long_steps_of_real_examples_are_full(chat: Chat) -> None:
+    imitated = formats.conversations(DATA / "instruct/llamafactory/alpaca_en_demo.json.gz")
+    compared = formats.comparisons(DATA / "preference/hh-rlhf_harmless-base_test.jsonl.gz", max_dropped=1)
+    made = {
+        "imitated": [batches.conversation(record, chat, 2048) for record in imitated[:600]],
+        "compared": [batches.answers(record.prompt, record.responses, chat, 2048) for record in compared[:400]],
+    }
+    for name, examples in made.items():
+        sizes = [example.tokens for example in examples if example is not None]
+        steps = plan(sizes, 1 << 18, 1, seed=1)
+        assert len(sizes) > 300
+        for limit in (4096, 8192):
+            line = batches.fullness(steps, sizes, limit)
+            assert float(line.split()[-2].rstrip("%")) >= 97, f"{name}: {line}"
 
 
 def test_fullness_by_hand() -> None:
