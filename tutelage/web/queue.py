@@ -1,0 +1,202 @@
+"""Who judges what next.
+
+Items wait in lanes, each at a position that no other has. A person goes along a lane and never back; so the next item
+for them is the first that waits beyond where they are, which an index over the waiting items gives at once, however
+many there are. Whatever becomes free again (a lease that ran out, a skip) goes to the end of its lane, beyond everyone.
+
+A `seat` is a person's place at an item: leased, answered or skipped. The database counts the seats of an item and
+refuses one too many. A lease ends when somebody comes for it after its time, not before: who is late and alone is not
+too late.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import update
+
+from tutelage.web import schema
+from tutelage.web.accounts import RIGHTS
+from tutelage.web.audit import canonical
+from tutelage.web.database import Database, Transaction
+from tutelage.web.ids import plain
+from tutelage.web.queue_statements import (
+    ADD_SEAT,
+    ADVANCE,
+    DROP_SEAT,
+    EXPIRED,
+    MOVE,
+    MY_LEASE,
+    MY_SEAT,
+    PASS,
+    PICK,
+    WHO,
+)  # fmt: skip
+from tutelage.web.refusal import Refusal
+from tutelage.web.sessions import DAY, SECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """An item that is someone's for a while."""
+
+    item: str
+    token: str
+    """Comes back with the judgement. It is worth nothing in anyone else's hands."""
+    expires: int
+    """When others may have it, in microseconds since 1970."""
+    shown: tuple[int, ...]
+    """The slot at each seat. Not for the page: there, seats are all there is."""
+    guideline: int
+    """The version of the guideline that is stamped on the judgement."""
+
+
+class Queue:
+    """The lines in front of the people."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, account: str, project: str) -> Lease | None:
+        """The item that this person holds, or the next one; None when nothing is left for them.
+
+        Raises:
+            Refusal: "unknown", "not_allowed", "paused", "not_qualified", "guideline" (there is a new version to read)
+                or "daily_cap".
+        """
+        return self._database.write(lambda t: self.claiming(t, account, project))
+
+    def claiming(self, t: Transaction, account: str, project: str) -> Lease | None:
+        """`claim`, as work for the writer."""
+        who = may_judge(t, account, project)
+        _sweep(t, project, who.lease_seconds * SECOND)
+        held = MY_LEASE.first(t.connection, {"a": account, "p": project})
+        if held is not None:
+            return lease_of(held)
+        # A day that the clock has gone back to is no new one.
+        today = max(who.day, t.at // DAY)
+        so_far = who.given_today if today == who.day else 0
+        if who.daily_cap is not None and so_far >= who.daily_cap:
+            raise Refusal("daily_cap", f"{who.daily_cap} items are enough for today: come back tomorrow")
+        passed = {schema.URGENT: who.passed_urgent, schema.ORDINARY: who.passed_ordinary, schema.GOLD: who.passed_gold}
+        for lane in _lanes(who, account):
+            found = PICK.first(t.connection, {"p": project, "l": lane, "beyond": passed[lane], "a": account})
+            if found is not None:
+                break
+        else:
+            return None
+        passed[lane] = found.position
+        shown = _shuffled(who.secret, account, found.id, found.slots)
+        lease = Lease(
+            item=found.id, token=secrets.token_urlsafe(12), expires=t.at + who.lease_seconds * SECOND, shown=shown,
+            guideline=who.guideline,
+        )  # fmt: skip
+        ADD_SEAT.run(t.connection,
+            {
+                "item": found.number, "account": account, "project": project, "state": "leased", "token": lease.token,
+                "shown": canonical(shown), "guideline": lease.guideline, "granted": t.at, "expires": lease.expires,
+                "turn": who.given + 1, "revision": found.revision,
+            },
+        )  # fmt: skip
+        PASS.run(t.connection,
+            {
+                "a": account, "p": project, "urgent": passed[schema.URGENT], "ordinary": passed[schema.ORDINARY],
+                "gold": passed[schema.GOLD], "given": who.given + 1, "today": today, "so_far": so_far + 1,
+            },
+        )  # fmt: skip
+        return lease
+
+    def renew(self, account: str, item: str, token: str) -> int:
+        """Keeps a lease for its whole length from now; gives its new end.
+
+        Raises:
+            Refusal: "lease_lost".
+        """
+
+        def work(t: Transaction) -> int:
+            seat = leased(t, account, item, token)
+            expires = t.at + seat.lease_seconds * SECOND
+            here = (schema.seat.c.item == seat.item) & (schema.seat.c.account == account)
+            t.connection.execute(update(schema.seat).where(here).values(expires=expires))
+            return expires
+
+        return self._database.write(work)
+
+
+def release(t: Transaction, project: str, item: int) -> None:
+    """Puts an item at the end of its lane, so that everyone comes by it again.
+
+    Whatever makes an item free that was not must call this: nobody looks behind them.
+    """
+    tail = ADVANCE.scalar(t.connection, {"p": project})
+    MOVE.run(t.connection, {"i": item, "to": tail})
+
+
+def may_judge(t: Transaction, account: str, project: str) -> Any:
+    """Somebody's place in a project, where they may judge now."""
+    who = WHO.first(t.connection, {"a": account, "p": plain(project)})
+    if who is None:
+        raise Refusal("unknown", "there is no such project")
+    if "judge" not in RIGHTS[who.role]:
+        raise Refusal("not_allowed", f"a {who.role} does not judge")
+    if who.project_state != "open" or who.state == "paused":
+        raise Refusal("paused", "this project rests" if who.project_state != "open" else "you are paused here")
+    if who.state != "active":
+        raise Refusal("not_qualified", "first the guideline and its quiz")
+    if who.guideline_read < who.guideline_major:
+        raise Refusal("guideline", "the guideline has changed: read it first")
+    return who
+
+
+def _sweep(t: Transaction, project: str, length: int) -> None:
+    """Takes back the leases whose time is over.
+
+    None can last longer than a whole one from now. One that does was given before the clock went back, and is dated
+    anew.
+    """
+    for row in EXPIRED.all(t.connection, {"p": project, "now": t.at, "latest": t.at + length}):
+        if row.expires > t.at:
+            here = (schema.seat.c.item == row.item) & (schema.seat.c.account == row.account)
+            t.connection.execute(update(schema.seat).where(here).values(expires=t.at + length))
+        else:
+            DROP_SEAT.run(t.connection, {"i": row.item, "a": row.account})
+            release(t, project, row.item)
+
+
+def _lanes(who: Any, account: str) -> tuple[int, ...]:
+    """In which lanes to look, in order. Whether it is gold's turn is drawn, and the same if it is drawn again."""
+    lanes = (schema.URGENT, schema.ORDINARY)
+    draw = _draw(who.secret, account, "gold", who.given + 1)
+    return (schema.GOLD, *lanes) if draw < who.gold_share else lanes
+
+
+def _shuffled(secret: str, account: str, item: str, slots: int) -> tuple[int, ...]:
+    """The order in which this person sees the responses of this item: each as likely, the same every time."""
+    return tuple(sorted(range(slots), key=lambda slot: _draw(secret, account, item, slot)))
+
+
+def _draw(*parts: object) -> float:
+    """A number in [0, 1) that only who knows the project's secret can foresee."""
+    hashed = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(hashed[:6], "big") / 2**48
+
+
+def leased(t: Transaction, account: str, item: str, token: str | None) -> Any:
+    """The seat that a lease stands for."""
+    seat = MY_SEAT.first(t.connection, {"i": plain(item), "a": account})
+    if seat is None or seat.state != "leased" or (token is not None and seat.token != token):
+        raise Refusal("lease_lost", "this item went to someone else; your draft is kept")
+    if seat.member_state != "active":
+        raise Refusal("paused", "you are paused here")
+    return seat
+
+
+def lease_of(seat: Any) -> Lease:
+    return Lease(
+        item=seat.item_id, token=seat.token, expires=seat.expires, shown=tuple(json.loads(seat.shown)),
+        guideline=seat.guideline,
+    )  # fmt: skip
