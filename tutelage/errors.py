@@ -8,7 +8,9 @@
     ├── ModelError               a model folder: lacks its tokenizer, its chat template, its weights
     ├── SelfCheckError           a trainer's look at its own arithmetic failed
     ├── RoomError                it does not fit in the memory of this machine
-    └── MissingExtraError        an optional package is needed; names the extra to install
+    ├── MissingExtraError        an optional package is needed; names the extra to install
+    ├── Refusal                  the labelling site's rules do not allow it (`web/refusal.py`)
+    └── DatabaseError            its database cannot be used now (the same file)
 
 A message says where, what was found, and what to do. ``assert`` is for our own faults only.
 """
