@@ -138,5 +138,5 @@ TestLabelling.settings = settings(
 def test_labelling_for_long() -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    many = settings(TestLabelling.settings, max_examples=100, stateful_step_count=50, derandomize=False)
+    many = settings(TestLabelling.settings, max_examples=100, stateful_step_count=50)
     run_state_machine_as_test(Labelling, settings=many)
