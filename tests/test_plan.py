@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         token = seconds(config, pace.size(config, settings, length).work)
         now[0] += max(3.5 * token * tokens, wanted)
         asked.append((config.hidden_size, tokens))
-        return pace.Steps(token, 1e-3, 1000 * config.num_hidden_layers)
+        return pace.Steps(token, 1e-3, 1000 * config.num_hidden_layers, 1 << 24)
 
     monkeypatch.setattr(pace, "machine", lambda: pace.Machine("CPU, 2 threads, float32", PRODUCT, 2e10, 8 << 30))
     monkeypatch.setattr(pace, "steps", steps)

@@ -17,7 +17,6 @@ from rich.text import Text
 from tutelage import settings
 from tutelage.stages import pretrain
 from tutelage.training import pace
-from tutelage.training.footprint import CHUNKS
 
 LADDER = (
     (64, 2), (96, 3), (128, 4), (192, 4), (256, 6), (384, 6), (512, 8), (640, 10), (768, 12), (1024, 16), (1536, 24),
@@ -185,6 +184,7 @@ def timed(place: int, sizes: Sequence[Counted], measured: Mapping[int, pace.Step
         token=(steps.token - rest) * one.size.work / other.size.work + rest * wider * deeper,
         update=steps.update * updating,
         activations=round(steps.activations * wider * blocks),
+        logits=steps.logits,
     )
 
 
@@ -196,7 +196,7 @@ def row(
     steps = timed(place, sizes, measured, product)
     speed = recipe.batch_tokens / (recipe.batch_tokens * steps.token + steps.update)
     tokens = round(hours * 3600 * speed)
-    held = 2 * size.weights + size.optimizer + steps.activations * recipe.max_batch_tokens + CHUNKS
+    held = 2 * size.weights + size.optimizer + steps.activations * recipe.max_batch_tokens + steps.logits
     return Row(
         hidden_size=recipe.hidden_size,
         num_hidden_layers=recipe.num_hidden_layers,

@@ -22,7 +22,7 @@ from tutelage.records import Comparison, Message
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Reading, answers, fitting, flat, plan
+from tutelage.training.batches import Reading, answers, fitting, flat, fullness, plan
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -88,6 +88,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     run.note(
         f"{len(pairs)} pairs of {len(records)} comparisons, {len(found) - len(pairs)} too long, {len(steps)} steps"
     )
+    run.note(fullness(steps, sizes, recipe.max_batch_tokens))
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
         total = len(steps[step])

@@ -19,7 +19,7 @@ from tutelage.records import Verdict
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Branch, Example, Reading, answers, fitting, flat, plan, rows
+from tutelage.training.batches import Branch, Example, Reading, answers, fitting, flat, fullness, plan, rows
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -81,7 +81,10 @@ def execute(recipe: Recipe, run: Run) -> None:
         raise RecordError(f"{recipe.verdicts}: every verdict is {'good' if bool(good.all()) else 'bad'}: it needs both")
     sizes = [a.tokens + b.tokens for a, b in zip(examples, mismatched, strict=True)]
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
-    steps = [step for step in steps if len(step) >= 2]
+    alone = sum(len(step) < 2 for step in steps)
+    if alone:
+        run.note(f"{alone} of {len(steps)} steps would have one verdict, which has no KL estimate: left out")
+        steps = [step for step in steps if len(step) >= 2]
 
     self_check(model, flat(examples[:2]).to(where))
     known = reference.response_log_probabilities(run, model, examples, recipe.max_batch_tokens)[:, 0].to(where)
@@ -90,6 +93,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     reference.self_check(policy, examples[0], known[:1])
     weights = class_weights(recipe, int(good.sum()), int((~good).sum()))
     run.note(f"{int(good.sum())} of {len(kept)} are good, and weigh {weights[0]:.2f} against {weights[1]:.2f}")
+    run.note(fullness(steps, [example.tokens for example in examples], recipe.max_batch_tokens))
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
         total = len(steps[step])

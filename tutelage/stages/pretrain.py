@@ -30,7 +30,7 @@ from tutelage.records import Document, read
 from tutelage.run import Run, processes
 from tutelage.settings import Input
 from tutelage.training import masking
-from tutelage.training.batches import Branch, Example, concatenated, documents, flat, micro, plan
+from tutelage.training.batches import Branch, Example, concatenated, documents, flat, fullness, micro, plan
 from tutelage.training.likelihood import bits_per_byte_of, document_end, self_check, token_log_probabilities
 from tutelage.training.masking import Sentence
 from tutelage.training.optimizer import Learning
@@ -109,11 +109,12 @@ def _next_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> No
     self_check(model, flat(pieces[:2]).to(where))
     run.note(_size(model, sum(sizes), f"{len(pieces)} pieces", len(steps)))
     model.train()
+    run.note(fullness(steps, [piece.tokens for piece in pieces], recipe.max_batch_tokens))
     trainer = Trainer(run, model, recipe, steps=len(steps))
     for step in trainer.steps():
         supervised = sum(pieces[i].supervised for i in steps[step])
         for _, batch in trainer.rows(steps[step], pieces):
-            loss = -token_log_probabilities(model, batch).sum() / supervised
+            loss = -token_log_probabilities(model, batch, alike=True).sum() / supervised
             trainer.backward(loss, tokens=len(batch.ids))
         trainer.update()
 

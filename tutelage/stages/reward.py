@@ -22,7 +22,7 @@ from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
-from tutelage.training.batches import Example, Reading, answers, fitting, flat, plan
+from tutelage.training.batches import Example, Reading, answers, fitting, flat, fullness, plan
 from tutelage.training.likelihood import scores
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -100,6 +100,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     sizes = [example.tokens for example in examples]
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
     _self_check(scorer, examples[0], where)
+    run.note(fullness(steps, sizes, recipe.max_batch_tokens))
     trainer = Trainer(run, scorer, recipe, steps=len(steps))
     for step in trainer.steps():
         total = len(steps[step])

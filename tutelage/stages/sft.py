@@ -21,7 +21,7 @@ from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import samples
-from tutelage.training.batches import Example, Reading, conversation, fitting, flat, plan, rows
+from tutelage.training.batches import Example, Reading, conversation, fitting, flat, fullness, plan, rows
 from tutelage.training.likelihood import likelihoods, self_check, token_log_probabilities
 from tutelage.training.lisa import Drawn, Lisa
 from tutelage.training.optimizer import Learning
@@ -79,12 +79,13 @@ def execute(recipe: Recipe, run: Run) -> None:
     self_check(policy, flat(examples[:2]).to(where))
     policy.train()
     drawn = Drawn(policy, recipe, recipe.seed)
+    run.note(fullness(steps, sizes, recipe.max_batch_tokens))
     trainer = Trainer(run, policy, recipe, steps=len(steps))
     for step in trainer.steps():
         supervised = sum(examples[i].supervised for i in steps[step])
         with drawn.live(step, trainer.optimizers):
             for _, batch in trainer.rows(steps[step], examples):
-                found = likelihoods(policy, batch)
+                found = likelihoods(policy, batch, alike=True)
                 accuracy = found.likeliest.sum() / supervised
                 trainer.backward(imitation_loss(found.chosen, supervised), accuracy=accuracy, tokens=len(batch.ids))
         trainer.update()

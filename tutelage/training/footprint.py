@@ -20,12 +20,11 @@ from tutelage.model import distribution
 from tutelage.model.attention import Layout, Tree
 from tutelage.model.checkpoint import base, context
 from tutelage.run import Run, processes
+from tutelage.training.likelihood import held
 from tutelage.training.optimizer import Learning, sorted_out, state_bytes
 
 PROBED = 32
 """Tokens of the row whose activations are counted."""
-CHUNKS = 3 * 4 * (1 << 20)
-"""Bytes of logits held at a time: their values, their gradients and what is between; see `training.likelihood`."""
 MB = 1_000_000
 GROUPS = Path("/proc/self/cgroup")
 ROOT_1, ROOT_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
@@ -47,15 +46,17 @@ class Footprint:
     """For each token of a row: what the backward pass needs."""
     tokens: int
     """Of the largest row."""
+    logits: int
+    """And what is made of them, at a time."""
 
     @property
     def needed(self) -> int:
         """What is yet to come."""
-        return self.gradients + self.optimizer + self.activations * self.tokens + CHUNKS
+        return self.gradients + self.optimizer + self.activations * self.tokens + self.logits
 
     def fitting(self, free: int) -> int:
         """The longest row for which there is room; 0 if there is none."""
-        return max(0, (free - self.gradients - self.optimizer - CHUNKS) // max(1, self.activations))
+        return max(0, (free - self.gradients - self.optimizer - self.logits) // max(1, self.activations))
 
     def __str__(self) -> str:
         parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer}
@@ -106,7 +107,14 @@ def measure(model: nn.Module, settings: Learning) -> Footprint:
         optimizer=round(optimizer),
         activations=sum(activations(part, length) for part in distribution.models(model)),
         tokens=settings.max_batch_tokens,
+        logits=max(map(logits, distribution.models(model))),
     )
+
+
+def logits(model: nn.Module) -> int:
+    """Bytes that logits take at a time; none of a model that gives scalars."""
+    output = base(model).get_output_embeddings()
+    return 0 if output is None else held(len(output.weight), base(model).device)
 
 
 def activations(model: nn.Module, length: int) -> int:

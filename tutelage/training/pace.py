@@ -65,6 +65,8 @@ class Steps:
     """Seconds for an update of the weights."""
     activations: int
     """Bytes for each token of a row."""
+    logits: int
+    """Bytes at a time."""
 
 
 def machine() -> Machine:
@@ -115,7 +117,7 @@ def steps(config: PreTrainedConfig, settings: Learning, length: int, tokens: int
     read = length * len(pieces)
 
     def row() -> None:
-        (-token_log_probabilities(model, flat(pieces).to(where)).sum() / read).backward()
+        (-token_log_probabilities(model, flat(pieces).to(where), alike=True).sum() / read).backward()
 
     def update() -> None:
         optimizers.clip(settings.max_grad_norm)
@@ -125,7 +127,7 @@ def steps(config: PreTrainedConfig, settings: Learning, length: int, tokens: int
     activations = footprint.activations(model, length)
     row()
     taken = _median(row, seconds, where)
-    return Steps(taken / read, _median(update, seconds / 4, where), activations)
+    return Steps(taken / read, _median(update, seconds / 4, where), activations, footprint.logits(model))
 
 
 def _median(work: Callable[[], Any], seconds: float, where: torch.device) -> float:

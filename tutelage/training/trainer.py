@@ -87,7 +87,7 @@ class Trainer:
         """
         sizes = [examples[i].tokens for i in chosen]
         limit = self.settings.max_batch_tokens
-        mine = list(rows(distribution.share(chosen, sizes), examples, limit, self.device))
+        mine = list(rows(distribution.share(chosen, sizes), examples, limit, self.device, packed=True))
         lacking = distribution.largest(len(mine)) - len(mine)
         shortest = [chosen[sizes.index(min(sizes))]]
         for place in range(len(mine) + lacking):
