@@ -17,7 +17,6 @@ from urllib.request import Request, urlopen
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command line has it
 
-import torch
 from pace import Pace, rows
 
 from tutelage import settings
@@ -47,21 +46,19 @@ class Watched(Run):
         self.pace.step(float(numbers["loss"]))
 
 
-def watch_rows(pace: Pace, with_reference: bool) -> None:
+def watch_learning(pace: Pace, with_reference: bool) -> None:
     """Counts the examples that are learned from."""
-    inner = Trainer.rows
+    inner = Trainer.learn
 
-    def counted(trainer: Trainer, chosen: Sequence[int], examples: Sequence[Example]) -> Iterator[Any]:
-        for row, batch in inner(trainer, chosen, examples):
-            if torch.is_grad_enabled():
-                for example in (examples[i] for i in row):
-                    prompt = len(example.prompt)
-                    whole = [prompt + len(branch.ids) for branch in example.branches]
-                    squares = prompt**2 + sum(length**2 - prompt**2 for length in whole)
-                    pace.count(sum(whole), 1, example.tokens, example.supervised, squares, with_reference)
-            yield row, batch
+    def counted(trainer: Trainer, chosen: Sequence[int], examples: Sequence[Example], losses: Any) -> None:
+        inner(trainer, chosen, examples, losses)
+        for example in (examples[i] for i in chosen):
+            prompt = len(example.prompt)
+            whole = [prompt + len(branch.ids) for branch in example.branches]
+            squares = prompt**2 + sum(length**2 - prompt**2 for length in whole)
+            pace.count(sum(whole), 1, example.tokens, example.supervised, squares, with_reference)
 
-    Trainer.rows = counted  # pyright: ignore[reportAttributeAccessIssue]
+    Trainer.learn = counted  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def watch_reference(spent: list[float]) -> None:
@@ -112,7 +109,7 @@ def train(options: dict[str, Any], pace: Pace) -> None:
     if task == "ppo":
         watch_phases(pace, stage)
     else:
-        watch_rows(pace, with_reference=task in ("dpo", "kto"))
+        watch_learning(pace, with_reference=task in ("dpo", "kto"))
         watch_reference(Watched.spent)
     with Watched.begin(Path(options["run"]), task, settings.plain(recipe), quiet=True) as run:
         stage.execute(recipe, run)

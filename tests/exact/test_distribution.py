@@ -84,6 +84,18 @@ def recipe(stage: str, model: Path, folder: Path, **values: Any) -> dict[str, An
     if stage == "sft":  # an epoch ends with a step of one example, of which the second process gets none
         data = tiny.jsonl(folder / "talks.jsonl", tiny.conversations(25))
         return {**common, "conversations": str(data), "batch_tokens": 120, "num_train_epochs": 2, **values}
+    if stage == "kto":
+        data = tiny.jsonl(folder / "verdicts.jsonl", tiny.verdicts(25))
+        return {**common, "verdicts": str(data), "batch_size": 6, "num_train_epochs": 2, **values}
+    if stage == "ppo":
+        (folder / "reward.py").write_text(
+            "def short(prompts, given): return [len(set(r)) / 9 for r in given]\n"
+        )
+        data = tiny.jsonl(folder / "talks.jsonl", tiny.conversations(25))
+        return {
+            **common, "prompts": str(data), "reward_function": f"{folder / 'reward.py'}:short", "iterations": 3,
+            "batch_size": 12, "mini_batch_size": 6, "samples_per_prompt": 2, "max_new_tokens": 6, **values,
+        }  # fmt: skip
     data = tiny.jsonl(folder / "votes.jsonl", tiny.comparisons(25))
     return {**common, "comparisons": str(data), "batch_size": 6, "num_train_epochs": 2, **values}
 
@@ -96,8 +108,10 @@ def recipe(stage: str, model: Path, folder: Path, **values: Any) -> dict[str, An
         ("dpo", {}),
         ("dpo", {"lora_rank": 2}),
         ("reward", {}),
+        ("kto", {}),
+        ("ppo", {}),
     ],
-    ids=["sft", "sft-muon-checkpointing", "dpo", "dpo-lora", "reward"],
+    ids=["sft", "sft-muon-checkpointing", "dpo", "dpo-lora", "reward", "kto", "ppo"],
 )
 def test_two_processes_learn_what_one_learns(
     stage: str, values: dict[str, Any], model_folder: Path, tmp_path: Path
@@ -111,7 +125,8 @@ def test_two_processes_learn_what_one_learns(
         config = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("one", "two")]
         assert config[0]["reward_mean"] == pytest.approx(config[1]["reward_mean"], abs=1e-5)
     else:
-        same(tmp_path / "one", tmp_path / "two")
+        curves = {"kto": ("loss", "kl", "tokens", "gradient_norm"), "ppo": ("loss", "kl", "score", "gradient_norm")}
+        same(tmp_path / "one", tmp_path / "two", curves.get(stage, ("loss", "accuracy", "tokens", "gradient_norm")))
     names = [sorted(file.name for file in (tmp_path / name).iterdir()) for name in ("one", "two")]
     assert names[0] == names[1]
 

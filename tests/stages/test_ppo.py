@@ -15,6 +15,7 @@ from tutelage.errors import RecordError, SelfCheckError, SettingsError
 from tutelage.model import checkpoint
 from tutelage.stages import ppo, reward, sft
 from tutelage.stages.ppo import adapted_kl_coef, generalized_advantages, policy_loss, value_loss, whiten
+from tutelage.training.rewards import by_model, grouped
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of peft, called here
 D = torch.float64
@@ -132,12 +133,12 @@ def test_at_ratio_1_the_gradient_is_reinforce() -> None:
 def test_answers_to_one_prompt_share_it() -> None:
     prompts = [[3, 9, 4], [3, 8, 4]]
     rollouts = [ppo.Rollout(0, [10, 6], stopped=True), ppo.Rollout(0, [11]), ppo.Rollout(1, [12, 13])]
-    examples = ppo.grouped(prompts, rollouts)
+    examples = grouped(prompts, rollouts)
     assert [(e.prompt, [b.ids for b in e.branches]) for e in examples] == [
         ([3, 9, 4], [[10, 6], [11]]), ([3, 8, 4], [[12, 13]]),
     ]  # fmt: skip
     assert all(all(branch.trained) for example in examples for branch in example.branches)
-    ended = ppo.grouped(prompts, rollouts, end=6)
+    ended = grouped(prompts, rollouts, end=6)
     assert [[b.ids for b in e.branches] for e in ended] == [[[10, 6], [11, 6]], [[12, 13, 6]]]
     assert ppo.places_of(examples) == [[0, 1], [2]]
 
@@ -216,7 +217,7 @@ def test_the_reward_models_score_is_normalised(model_folder: Path, tmp_path: Pat
     tiny.run_stage(reward, tmp_path / "reward", model=model_folder, comparisons=votes, num_train_epochs=3)
     chat = tiny.chat(model_folder)
     recipe = settings.check(ppo.Recipe, {"model": model_folder, "prompts": "p", "reward": tmp_path / "reward"}, "ppo")
-    score = ppo._reward(recipe, checkpoint.load_scorer(tmp_path / "reward")[0], chat)
+    score = by_model(checkpoint.load_scorer(tmp_path / "reward")[0], chat, recipe.max_batch_tokens)
     found: list[float] = []
     for record in tiny.comparisons(16):
         for response in record.responses:

@@ -61,7 +61,7 @@ def load_scorer(
     new_head: a causal model will do, too; its head is then zero until it is set.
 
     Raises:
-        ModelError: as `load`; or it has no head of its own, and must.
+        ModelError: as `load`; it has no head of its own, and must; or it needs another attention than ours.
     """
     model, headless = _pretrained(AutoModelForSequenceClassification, path, bits)
     if headless and not new_head:
@@ -71,7 +71,9 @@ def load_scorer(
     if pad is None:
         raise ModelError(f"{path}: its tokenizer has no padding token: a reward model needs one, other than {chat.end}")
     model.config.pad_token_id = pad
-    return _placed(model, trainable), chat
+    model = _placed(model, trainable)
+    attention.check(model)
+    return model, chat
 
 
 def create(config: transformers.PreTrainedConfig, seed: int) -> PreTrainedModel:

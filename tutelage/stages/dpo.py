@@ -5,6 +5,7 @@ The reference is the model before the first step; its log-probabilities are comp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +23,8 @@ from tutelage.records import Comparison, Message
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Reading, answers, fitting, flat, fullness, plan
+from tutelage.training.batches import Batch, Reading, answers, fitting, flat, fullness, plan
+from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -90,26 +92,29 @@ def execute(recipe: Recipe, run: Run) -> None:
     )
     run.note(fullness(steps, sizes, recipe.max_batch_tokens))
     trainer = Trainer(run, policy, recipe, steps=len(steps))
+
+    def losses(row: list[int], batch: Batch, step: Sequence[int]) -> Losses:
+        tokens = token_log_probabilities(policy, batch)
+        chosen, rejected = batch.per_branch(tokens).view(-1, 2).unbind(1)
+        before = known[row]
+        found = dpo_loss(chosen - rejected, before[:, 0] - before[:, 1], recipe.beta, recipe.label_smoothing)
+        loss = found.sum() / len(step)
+        if recipe.nll_coefficient:
+            lengths = batch.per_branch(torch.ones_like(tokens)).view(-1, 2)[:, 0]
+            loss = loss - recipe.nll_coefficient * (chosen / lengths).sum() / len(step)
+        gain = (chosen - before[:, 0] - rejected + before[:, 1]).detach()
+        yield (
+            loss,
+            {
+                "accuracy": (gain > 0).float().sum() / len(step),
+                "margin": recipe.beta * gain.sum() / len(step),
+                "chosen_logps": chosen.sum() / len(step),
+                "rejected_logps": rejected.sum() / len(step),
+                "tokens": len(batch.ids),
+            },
+        )
+
     for step in trainer.steps():
-        total = len(steps[step])
-        for row, batch in trainer.rows(steps[step], pairs):
-            tokens = token_log_probabilities(policy, batch)
-            chosen, rejected = batch.per_branch(tokens).view(-1, 2).unbind(1)
-            before = known[row]
-            losses = dpo_loss(chosen - rejected, before[:, 0] - before[:, 1], recipe.beta, recipe.label_smoothing)
-            loss = losses.sum() / total
-            if recipe.nll_coefficient:
-                lengths = batch.per_branch(torch.ones_like(tokens)).view(-1, 2)[:, 0]
-                loss = loss - recipe.nll_coefficient * (chosen / lengths).sum() / total
-            with torch.no_grad():
-                gain = (chosen - before[:, 0]) - (rejected - before[:, 1])
-            trainer.backward(
-                loss,
-                accuracy=(gain > 0).float().sum() / total,
-                margin=recipe.beta * gain.sum() / total,
-                chosen_logps=chosen.sum() / total,
-                rejected_logps=rejected.sum() / total,
-                tokens=len(batch.ids),
-            )
+        trainer.learn(steps[step], pairs, losses)
         trainer.update()
     samples.keep(run, policy, chat, recipe.model, [record.prompt for record in records])

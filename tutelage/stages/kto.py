@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +21,8 @@ from tutelage.records import Verdict
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
-from tutelage.training.batches import Branch, Example, Reading, answers, fitting, flat, fullness, plan, rows
+from tutelage.training.batches import Batch, Branch, Example, Reading, answers, fitting, flat, fullness, plan
+from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -95,22 +98,26 @@ def execute(recipe: Recipe, run: Run) -> None:
     run.note(f"{int(good.sum())} of {len(kept)} are good, and weigh {weights[0]:.2f} against {weights[1]:.2f}")
     run.note(fullness(steps, [example.tokens for example in examples], recipe.max_batch_tokens))
     trainer = Trainer(run, policy, recipe, steps=len(steps))
+
+    def drift(row: list[int], batch: Batch) -> Tensor:
+        return batch.per_branch(token_log_probabilities(policy, batch)) - astray[row]
+
+    def losses(kl: Tensor, row: list[int], batch: Batch, step: Sequence[int]) -> Losses:
+        ratios = batch.per_branch(token_log_probabilities(policy, batch)) - known[row]
+        count = int(good[step].sum())
+        yield (
+            kto_loss(ratios, good[row], kl, recipe.beta, weights).sum() / len(step),
+            {
+                "reward_desirable": recipe.beta * ratios[good[row]].sum() / max(1, count),
+                "reward_undesirable": recipe.beta * ratios[~good[row]].sum() / max(1, len(step) - count),
+                "tokens": len(batch.ids),
+            },
+        )
+
     for step in trainer.steps():
-        total = len(steps[step])
-        with torch.no_grad():
-            drift = [
-                batch.per_branch(token_log_probabilities(policy, batch)) - astray[row]
-                for row, batch in rows(steps[step], mismatched, recipe.max_batch_tokens, where)
-            ]
-        kl = torch.cat(drift).mean().clamp(min=0)
-        for row, batch in trainer.rows(steps[step], examples):
-            ratios = batch.per_branch(token_log_probabilities(policy, batch)) - known[row]
-            trainer.backward(
-                kto_loss(ratios, good[row], kl, recipe.beta, weights).sum() / total,
-                reward_desirable=recipe.beta * ratios[good[row]].sum() / max(1, int(good[steps[step]].sum())),
-                reward_undesirable=recipe.beta * ratios[~good[row]].sum() / max(1, int((~good[steps[step]]).sum())),
-                tokens=len(batch.ids),
-            )
+        found = trainer.look(steps[step], mismatched, drift)
+        kl = torch.cat([one for _, one in found]).mean().clamp(min=0)
+        trainer.learn(steps[step], examples, partial(losses, kl))
         trainer.update(kl=kl)
     samples.keep(run, policy, chat, recipe.model, [record.prompt for record in kept])
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, SupportsFloat, cast
+from typing import Annotated, Any, Literal
 
 import torch
 from peft import PeftModel
@@ -32,15 +31,14 @@ from tutelage.records import Message
 from tutelage.run import Run, processes
 from tutelage.settings import Input
 from tutelage.training import samples
-from tutelage.training.batches import Batch, Branch, Example, flat, plan, rows
-from tutelage.training.likelihood import likelihoods, scalar_outputs, scores, self_check, token_log_probabilities
+from tutelage.training.batches import Batch, Example, flat, plan
+from tutelage.training.lanes import Losses
+from tutelage.training.likelihood import likelihoods, scalar_outputs, self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
+from tutelage.training.rewards import by_function, by_model, grouped, reward_model
 from tutelage.training.trainer import Trainer
 
 MAKES = "model"
-
-Reward = Callable[[Sequence[Sequence[Message]], Sequence[str]], Sequence[float]]
-"""A reward in Python: prompts and responses in, one number each out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +158,21 @@ class Experience:
 
 
 def execute(recipe: Recipe, run: Run) -> None:
-    """Trains and saves the policy."""
+    """Trains and saves the policy.
+
+    Raises:
+        SettingsError: neither a reward model nor a function is given, or both.
+    """
+    if (recipe.reward is None) == (not recipe.reward_function):
+        raise SettingsError("ppo: give either reward, a reward model, or reward_function")
     where = device.prepare(recipe.seed)
     model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     prompts, messages = _prompts(recipe, chat, checkpoint.context(model), run)
     frozen = None if recipe.adapts else copy.deepcopy(model)
     policy = adapt(model, recipe, "causal", recipe.seed)
-    scorer = _reward_model(recipe, chat, policy)
-    reward = _reward(recipe, scorer, chat)
+    scorer = reward_model(recipe.reward, recipe.model, chat, policy) if recipe.reward else None
+    limit = recipe.max_batch_tokens
+    score = by_model(scorer, chat, limit) if scorer else by_function(recipe.reward_function)
     value = _value_network(recipe, policy, scorer)
     both = nn.ModuleDict({"policy": policy, "value": value})
     per_iteration = max(1, recipe.batch_size // recipe.samples_per_prompt)
@@ -185,7 +190,7 @@ def execute(recipe: Recipe, run: Run) -> None:
         rollouts = engine.generate([prompts[i] for i in chosen], sampling, recipe.samples_per_prompt)
         asked = [chosen[rollout.prompt] for rollout in rollouts]
         texts = [engine.text(rollout, sampling) for rollout in rollouts]
-        given = reward([prompts[i] for i in chosen], [messages[i] for i in asked], rollouts, texts)
+        given = score([prompts[i] for i in chosen], [messages[i] for i in asked], rollouts, texts)
         kept = [place for place, one in enumerate(given) if one == one and abs(one) != float("inf")]
         if len(kept) < 2:
             raise RecordError(f"reward: {len(given) - len(kept)} of {len(given)} scores are not finite numbers")
@@ -204,18 +209,6 @@ def execute(recipe: Recipe, run: Run) -> None:
     samples.keep(run, policy, chat, recipe.model, messages)
 
 
-def grouped(prompts: Sequence[list[int]], answers: Sequence[Rollout], end: int | None = None) -> list[Example]:
-    """An example for each prompt that has answers, with those as its branches; all in order.
-
-    end: put after an answer that did not end by itself.
-    """
-    examples: list[Example] = []
-    for place, rollouts in itertools.groupby(answers, key=lambda answer: answer.prompt):
-        whole = [r.ids if r.stopped or end is None else [*r.ids, end] for r in rollouts]
-        examples.append(Example(prompts[place], [Branch(ids, [True] * len(ids)) for ids in whole]))
-    return examples
-
-
 def places_of(examples: Sequence[Example]) -> list[list[int]]:
     """The places of each example's answers among all."""
     ends = list(itertools.accumulate(len(example.branches) for example in examples))
@@ -231,14 +224,16 @@ def _experience(
     places = places_of(examples)
     longest = max(len(rollout.ids) for rollout in rollouts)
     old, behind, values, mask = (torch.zeros(len(rollouts), longest, device=where) for _ in range(4))
-    with torch.no_grad():
-        for row, batch in rows(range(len(examples)), examples, recipe.max_batch_tokens, where):
-            theirs = token_log_probabilities(reference, batch, recipe.temperature)
-            worth = scalar_outputs(value, batch, batch.sources)
-            members = [i for number in row for i in places[number]]
-            spans = [len(rollouts[i].ids) for i in members]
-            for i, one, two in zip(members, theirs.split(spans), worth.split(spans), strict=True):
-                behind[i, : len(one)], values[i, : len(two)], mask[i, : len(one)] = one, two, 1.0
+
+    def seen(_: list[int], batch: Batch) -> tuple[Tensor, Tensor]:
+        theirs = token_log_probabilities(reference, batch, recipe.temperature)
+        return theirs, scalar_outputs(value, batch, batch.sources)
+
+    for row, (theirs, worth) in trainer.look(range(len(examples)), examples, seen):
+        members = [i for number in row for i in places[number]]
+        spans = [len(rollouts[i].ids) for i in members]
+        for i, one, two in zip(members, theirs.split(spans), worth.split(spans), strict=True):
+            behind[i, : len(one)], values[i, : len(two)], mask[i, : len(one)] = one, two, 1.0
     for i, rollout in enumerate(rollouts):
         old[i, : len(rollout.ids)] = torch.tensor(rollout.log_probabilities, device=where)
     divergence = (old - behind) * mask
@@ -271,20 +266,24 @@ def _learn(
     count = len(experience.examples)
     size = max(1, min(recipe.mini_batch_size // recipe.samples_per_prompt, count))
     updates = recipe.ppo_epochs * len(plan([1] * count, size, 1, 0, by_count=True))
-    first = True
-    for minibatch in plan([1] * count, size, recipe.ppo_epochs, recipe.seed * 1_000_003 + step, by_count=True):
+    drifts: list[float] = []
+
+    def losses(row: list[int], batch: Batch, minibatch: Sequence[int]) -> Losses:
         tokens = float(experience.mask[[i for number in minibatch for i in experience.places[number]]].sum())
-        for row, batch in trainer.rows(minibatch, experience.examples):
-            loss, numbers, drift = _actor(recipe, experience, row, batch, policy)
-            if first:
-                _check_ratio(drift)
-                trainer.add(ratio_error=drift)
-                first = False
-            trainer.backward(loss / tokens, **{name: value / tokens for name, value in numbers.items()})
-            # One after the other: the activations of one are gone before those of the other come.
-            with value.turned() if isinstance(value, Scorer) else contextlib.nullcontext():
-                loss = _critic(recipe, experience, row, batch, value)
-                trainer.backward(recipe.vf_coef * loss / tokens, value_loss=loss / tokens)
+        loss, numbers, drift = _actor(recipe, experience, row, batch, policy)
+        drifts.append(drift)
+        yield loss / tokens, {name: value / tokens for name, value in numbers.items()}
+        # One after the other: the activations of one are gone before those of the other come.
+        with value.turned() if isinstance(value, Scorer) else contextlib.nullcontext():
+            loss = _critic(recipe, experience, row, batch, value)
+            yield recipe.vf_coef * loss / tokens, {"value_loss": loss / tokens}
+
+    minibatches = plan([1] * count, size, recipe.ppo_epochs, recipe.seed * 1_000_003 + step, by_count=True)
+    for number, minibatch in enumerate(minibatches):
+        trainer.learn(minibatch, experience.examples, losses)
+        if number == 0:
+            _check_ratio(max(drifts))
+            trainer.add(ratio_error=max(drifts))
         trainer.add(gradient_norm=trainer.apply() / updates)
 
 
@@ -346,83 +345,6 @@ def _prompts(recipe: Recipe, chat: Chat, context: int, run: Run) -> tuple[list[l
         )
     run.note(f"{len(kept)} prompts, {len(found) - len(kept)} too long")
     return [ids for ids, _ in kept], [messages for _, messages in kept]
-
-
-Score = Callable[[list[list[int]], list[Sequence[Message]], list[Rollout], list[str]], list[float]]
-
-
-def _reward_model(recipe: Recipe, chat: Chat, policy: nn.Module) -> nn.Module | None:
-    """The reward model, if the reward is none of a function; on the policy's base weights, if it is LoRA on them.
-
-    Raises:
-        SettingsError: neither or both are given, or the tokenizer is another one.
-    """
-    if (recipe.reward is None) == (not recipe.reward_function):
-        raise SettingsError("ppo: give either reward, a reward model, or reward_function")
-    if recipe.reward is None:
-        return None
-    if Chat.load(recipe.reward).tokenizer.get_vocab() != chat.tokenizer.get_vocab():
-        raise SettingsError(
-            f"reward: {recipe.reward} has another tokenizer than {recipe.model}: train it from the same"
-        )
-    if isinstance(policy, PeftModel) and processes() == 1:
-        scorer = shared.reward_model(policy, recipe.reward, recipe.model)
-        if scorer is not None:
-            return scorer
-    return checkpoint.load_scorer(recipe.reward)[0]
-
-
-def _reward(recipe: Recipe, scorer: nn.Module | None, chat: Chat) -> Score:
-    """Rewards by a model or a function.
-
-    Raises:
-        SettingsError: the function is not there.
-    """
-    if scorer is None:
-        function = _function(recipe.reward_function)
-
-        def by_function(
-            _prompts: list[list[int]], messages: list[Sequence[Message]], _rollouts: list[Rollout], texts: list[str]
-        ) -> list[float]:
-            given: list[Any] = list(function(messages, texts))
-            if len(given) != len(texts) or not all(isinstance(one, SupportsFloat) for one in given):  # pyright: ignore
-                raise SettingsError(
-                    f"reward_function: {recipe.reward_function}: gave {str(given)[:60]} for {len(texts)} responses: "
-                    "give one number for each"
-                )
-            return [float(one) for one in given]
-
-        return by_function
-    mean = float(getattr(scorer.config, "reward_mean", 0.0))
-    deviation = float(getattr(scorer.config, "reward_std", 1.0)) or 1.0
-
-    @torch.no_grad()
-    def by_model(
-        prompts: list[list[int]], _messages: list[Sequence[Message]], rollouts: list[Rollout], _texts: list[str]
-    ) -> list[float]:
-        assert chat.end is not None
-        # A reward model has only seen answers that end, so one that was cut is scored with its end put on.
-        examples = grouped(prompts, rollouts, end=chat.end)
-        found: list[float] = []
-        for _, batch in rows(range(len(examples)), examples, recipe.max_batch_tokens, device.device()):
-            found += scores(scorer, batch).tolist()
-        return [(one - mean) / deviation for one in found]
-
-    return by_model
-
-
-def _function(place: str) -> Reward:
-    file, _, name = place.rpartition(":")
-    if not file or not Path(file).is_file():
-        raise SettingsError(f"reward_function: {place!r}: no such file: write file.py:name")
-    spec = importlib.util.spec_from_file_location("tutelage_reward_function", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, name, None)):
-        raise SettingsError(f"reward_function: {place!r}: {file} has no function {name!r}")
-    return cast(Reward, getattr(module, name))
 
 
 def _value_network(recipe: Recipe, policy: nn.Module, reward: nn.Module | None) -> nn.Module:

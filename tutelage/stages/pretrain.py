@@ -13,6 +13,7 @@ import json
 import math
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +31,8 @@ from tutelage.records import Document, read
 from tutelage.run import Run, processes
 from tutelage.settings import Input
 from tutelage.training import masking
-from tutelage.training.batches import Branch, Example, concatenated, documents, flat, fullness, micro, plan
+from tutelage.training.batches import Batch, Branch, Example, concatenated, documents, flat, fullness, micro, plan
+from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import bits_per_byte_of, document_end, self_check, token_log_probabilities
 from tutelage.training.masking import Sentence
 from tutelage.training.optimizer import Learning
@@ -111,11 +113,14 @@ def _next_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> No
     model.train()
     run.note(fullness(steps, [piece.tokens for piece in pieces], recipe.max_batch_tokens))
     trainer = Trainer(run, model, recipe, steps=len(steps))
+
+    def losses(_: list[int], batch: Batch, step: Sequence[int]) -> Losses:
+        supervised = sum(pieces[i].supervised for i in step)
+        loss = -token_log_probabilities(model, batch, alike=True).sum() / supervised
+        yield loss, {"tokens": len(batch.ids)}
+
     for step in trainer.steps():
-        supervised = sum(pieces[i].supervised for i in steps[step])
-        for _, batch in trainer.rows(steps[step], pieces):
-            loss = -token_log_probabilities(model, batch, alike=True).sum() / supervised
-            trainer.backward(loss, tokens=len(batch.ids))
+        trainer.learn(steps[step], pieces, losses)
         trainer.update()
 
     model.eval()

@@ -7,6 +7,7 @@ same in training, in evaluation and in PPO. All responses of a prompt are in one
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +23,8 @@ from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
-from tutelage.training.batches import Example, Reading, answers, fitting, flat, fullness, plan
+from tutelage.training.batches import Batch, Example, Reading, answers, fitting, flat, fullness, plan
+from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import scores
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -102,19 +104,21 @@ def execute(recipe: Recipe, run: Run) -> None:
     _self_check(scorer, examples[0], where)
     run.note(fullness(steps, sizes, recipe.max_batch_tokens))
     trainer = Trainer(run, scorer, recipe, steps=len(steps))
+
+    def losses(row: list[int], batch: Batch, step: Sequence[int]) -> Losses:
+        rewards = scores(scorer, batch)
+        found: list[Tensor] = []
+        right = 0
+        for place, i in enumerate(row):
+            given = rewards[batch.example == place]
+            loss, hits, _ = ranking_loss(given, records[i].ranks, recipe.loss)
+            found.append(loss + recipe.center_rewards_coefficient * given.square().mean())
+            right += hits
+        pairs = sum(len(records[i].pairs()) for i in step)
+        yield torch.stack(found).sum() / len(step), {"accuracy": right / pairs, "tokens": len(batch.ids)}
+
     for step in trainer.steps():
-        total = len(steps[step])
-        pairs = sum(len(records[i].pairs()) for i in steps[step])
-        for row, batch in trainer.rows(steps[step], examples):
-            rewards = scores(scorer, batch)
-            losses: list[Tensor] = []
-            right = 0
-            for place, i in enumerate(row):
-                given = rewards[batch.example == place]
-                loss, hits, _ = ranking_loss(given, records[i].ranks, recipe.loss)
-                losses.append(loss + recipe.center_rewards_coefficient * given.square().mean())
-                right += hits
-            trainer.backward(torch.stack(losses).sum() / total, accuracy=right / pairs, tokens=len(batch.ids))
+        trainer.learn(steps[step], examples, losses)
         trainer.update()
 
     _normalise(scorer, examples, where)

@@ -6,11 +6,11 @@ Only the assistant's words and the token that ends its turn are learned.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -21,7 +21,8 @@ from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import samples
-from tutelage.training.batches import Example, Reading, conversation, fitting, flat, fullness, plan, rows
+from tutelage.training.batches import Batch, Example, Reading, conversation, fitting, flat, fullness, plan
+from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import likelihoods, self_check, token_log_probabilities
 from tutelage.training.lisa import Drawn, Lisa
 from tutelage.training.optimizer import Learning
@@ -81,16 +82,19 @@ def execute(recipe: Recipe, run: Run) -> None:
     drawn = Drawn(policy, recipe, recipe.seed)
     run.note(fullness(steps, sizes, recipe.max_batch_tokens))
     trainer = Trainer(run, policy, recipe, steps=len(steps))
+
+    def losses(_: list[int], batch: Batch, step: Sequence[int]) -> Losses:
+        supervised = sum(examples[i].supervised for i in step)
+        found = likelihoods(policy, batch, alike=True)
+        accuracy = found.likeliest.sum() / supervised
+        yield imitation_loss(found.chosen, supervised), {"accuracy": accuracy, "tokens": len(batch.ids)}
+
     for step in trainer.steps():
-        supervised = sum(examples[i].supervised for i in steps[step])
         with drawn.live(step, trainer.optimizers):
-            for _, batch in trainer.rows(steps[step], examples):
-                found = likelihoods(policy, batch, alike=True)
-                accuracy = found.likeliest.sum() / supervised
-                trainer.backward(imitation_loss(found.chosen, supervised), accuracy=accuracy, tokens=len(batch.ids))
+            trainer.learn(steps[step], examples, losses)
         trainer.update()
         if held_out and ((step + 1) % recipe.eval_steps == 0 or step + 1 == len(steps)):
-            trainer.judge(_mean_loss(recipe, policy, held_out, where))
+            trainer.judge(_mean_loss(trainer, policy, held_out))
     trainer.take_best()
     policy.eval()
     samples.keep(run, policy, chat, recipe.model, [record.prompt for record in records])
@@ -110,13 +114,13 @@ def _held_out(recipe: Recipe, examples: list[Example]) -> list[Example]:
     return kept
 
 
-@torch.no_grad()
-def _mean_loss(recipe: Recipe, policy: nn.Module, examples: list[Example], where: torch.device) -> float:
+def _mean_loss(trainer: Trainer, policy: nn.Module, examples: list[Example]) -> float:
     """Nats per learned token, without dropout."""
+
+    def nats(_: list[int], batch: Batch) -> float:
+        return float(token_log_probabilities(policy, batch).double().sum())
+
     policy.eval()
-    nats = [
-        float(token_log_probabilities(policy, batch).double().sum())
-        for _, batch in rows(range(len(examples)), examples, recipe.max_batch_tokens, where)
-    ]
+    found = trainer.look(range(len(examples)), examples, nats)
     policy.train()
-    return -sum(nats) / sum(example.supervised for example in examples)
+    return -sum(one for _, one in found) / sum(example.supervised for example in examples)

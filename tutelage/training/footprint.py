@@ -20,6 +20,7 @@ from tutelage.model import distribution
 from tutelage.model.attention import Layout, Tree
 from tutelage.model.checkpoint import base, context
 from tutelage.run import Run, processes
+from tutelage.training import lanes
 from tutelage.training.likelihood import held
 from tutelage.training.optimizer import Learning, sorted_out, state_bytes
 
@@ -40,6 +41,7 @@ class Footprint:
     weights: int
     """All, trained or not; they are there already."""
     gradients: int
+    """Of every lane; see `training.lanes`."""
     optimizer: int
     """Moments, and float32 copies of weights of lower precision."""
     activations: int
@@ -103,7 +105,7 @@ def measure(model: nn.Module, settings: Learning) -> Footprint:
         optimizer += share * state_bytes(weight, kind)
     return Footprint(
         weights=sum(_bytes(weight) for weight in model.parameters()),
-        gradients=round(gradients),
+        gradients=round(gradients * lanes.count(model)),
         optimizer=round(optimizer),
         activations=sum(activations(part, length) for part in distribution.models(model)),
         tokens=settings.max_batch_tokens,

@@ -13,8 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from tutelage.model import checkpoint, device
-from tutelage.training import footprint
+from tutelage.training import footprint, lanes
 from tutelage.training.batches import Branch, Example, flat
+from tutelage.training.lanes import Lanes, Losses
 from tutelage.training.likelihood import token_log_probabilities
 from tutelage.training.optimizer import Learning, Optimizers, sorted_out, state_bytes
 
@@ -116,8 +117,14 @@ def steps(config: PreTrainedConfig, settings: Learning, length: int, tokens: int
     pieces = [Example([], [Branch(ids, [False] + [True] * (length - 1))])] * max(1, tokens // length)
     read = length * len(pieces)
 
+    def losses(row: list[Example]) -> Losses:
+        yield -token_log_probabilities(model, flat(row).to(where), alike=True).sum() / read, {}
+
+    side_by_side = Lanes(min(lanes.count(model), len(pieces)))
+    rows = [pieces[lane :: side_by_side.number] for lane in range(side_by_side.number)]
+
     def row() -> None:
-        (-token_log_probabilities(model, flat(pieces).to(where), alike=True).sum() / read).backward()
+        side_by_side.backward(losses, rows, list(model.parameters()))
 
     def update() -> None:
         optimizers.clip(settings.max_grad_norm)

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from tutelage.errors import SelfCheckError
 from tutelage.model import checkpoint, device
 from tutelage.run import Run, rank
+from tutelage.training import lanes
 from tutelage.training.batches import Example, flat, micro
+from tutelage.training.lanes import Lanes
 from tutelage.training.likelihood import token_log_probabilities
 
 FOLDER = ".reference"
@@ -44,11 +46,16 @@ def response_log_probabilities(run: Run, model: nn.Module, examples: Sequence[Ex
         return known
     where = next(model.parameters()).device
     sums: list[Tensor] = []
-    groups = micro(range(len(examples)), [example.tokens for example in examples], limit)
-    for group in run.progress(groups, "reference"):
+    side_by_side = Lanes(lanes.count(model))
+    groups = micro(range(len(examples)), [example.tokens for example in examples], limit // side_by_side.number)
+
+    @torch.no_grad()  # each thread has its own mode
+    def of(group: list[int]) -> Tensor:
         batch = flat([examples[i] for i in group]).to(where)
-        found = batch.per_branch(token_log_probabilities(model, batch))
-        sums.append(found.view(len(group), -1).cpu())
+        return batch.per_branch(token_log_probabilities(model, batch)).view(len(group), -1).cpu()
+
+    for start in run.progress(range(0, len(groups), side_by_side.number), "reference"):
+        sums += side_by_side.each(of, groups[start : start + side_by_side.number])
     whole = torch.cat(sums)
     if rank() == 0:
         _write(file, key, whole)

@@ -2,8 +2,7 @@
 
 trainer = Trainer(run, model, recipe, steps=len(plan))
 for step in trainer.steps():                       # goes on where a killed run stopped
-    for row, batch in trainer.rows(plan[step], examples):
-        trainer.backward(loss, accuracy=...)       # each already divided by the whole step's count
+    trainer.learn(plan[step], examples, losses)    # of each row, already divided by the whole step's count
     trainer.update()                               # clips, steps, logs, saves
 """
 
@@ -12,8 +11,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,12 @@ from torch import Tensor, nn
 from tutelage.errors import RunError, SelfCheckError
 from tutelage.model import distribution, forward
 from tutelage.run import Run, rank
-from tutelage.training import footprint, state
-from tutelage.training.batches import Batch, Example, rows
+from tutelage.training import footprint, lanes, state
+from tutelage.training.batches import Batch, Example, flat, pack, rows
+from tutelage.training.lanes import Lanes, Losses, plain
 from tutelage.training.optimizer import Learning, Optimizers, schedule
+
+T = TypeVar("T")
 
 
 class Trainer:
@@ -58,6 +60,7 @@ class Trainer:
         self.updates = 0
         self.best = math.inf
         self.weight = 1.0
+        self.lanes = Lanes(lanes.count(model))
         self.row: list[str] = []
         self.losses: list[tuple[list[str], float]] = []
         self.latest = ""
@@ -79,6 +82,62 @@ class Trainer:
                 self.save()
         distribution.fold(self.model)
 
+    def learn(
+        self,
+        chosen: Sequence[int],
+        examples: Sequence[Example],
+        losses: Callable[[list[int], Batch, Sequence[int]], Losses],
+    ) -> None:
+        """Adds the gradients of the chosen examples, row by row, or several rows at a time; see `training.lanes`.
+
+        losses: of a row, given as its examples' indices and as a batch, and of all that are chosen, by whose count they
+        are to be divided; each with its numbers, see `backward`. What one needs for its backward pass is gone before
+        the next is asked for, so they share no graph. It may be called from several threads.
+        """
+        side_by_side = self._side_by_side(chosen, examples)
+        if not side_by_side or lanes.draws(self.model):
+            for row, batch in self.rows(chosen, examples):
+                for loss, numbers in losses(row, batch, chosen):
+                    self.backward(loss, **numbers)
+            return
+
+        def of(row: list[int]) -> Losses:
+            return losses(row, flat([examples[i] for i in row]).to(self.device), chosen)
+
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        for row, found in zip(side_by_side, self.lanes.backward(of, side_by_side, weights), strict=True):
+            self.row = _names(row, examples)
+            for loss, numbers in found:
+                self._note(loss, numbers)
+        self.row = []
+
+    @torch.no_grad()
+    def look(
+        self, chosen: Sequence[int], examples: Sequence[Example], work: Callable[[list[int], Batch], T]
+    ) -> list[tuple[list[int], T]]:
+        """What the work gives for each row of the chosen examples, without gradients, with its examples' indices."""
+
+        @torch.no_grad()  # each thread has its own mode
+        def of(row: list[int]) -> tuple[list[int], T]:
+            return row, work(row, flat([examples[i] for i in row]).to(self.device))
+
+        sizes = [examples[i].tokens for i in chosen]
+        side_by_side = self._side_by_side(chosen, examples)
+        if side_by_side:
+            return self.lanes.each(of, side_by_side)
+        return [of(row) for row in pack(chosen, sizes, self.settings.max_batch_tokens)]
+
+    def _side_by_side(self, chosen: Sequence[int], examples: Sequence[Example]) -> list[list[int]]:
+        """Rows for all lanes, of as many tokens as may be computed at a time in all; none if there are no two."""
+        sizes = [examples[i].tokens for i in chosen]
+        limit = self.settings.max_batch_tokens // self.lanes.number
+        if self.lanes.number == 1 or len(chosen) < 2 or max(sizes) > limit:
+            return []
+        groups = pack(chosen, sizes, limit)
+        evened = lanes.even(chosen, sizes, -(-len(groups) // self.lanes.number) * self.lanes.number)
+        longest = max(sum(examples[i].tokens for i in row) for row in evened)
+        return evened if longest <= limit else groups
+
     def rows(self, chosen: Sequence[int], examples: Sequence[Example]) -> Iterator[tuple[list[int], Batch]]:
         """The chosen examples as flat rows of at most `max_batch_tokens`, each with its examples' indices.
 
@@ -93,7 +152,7 @@ class Trainer:
         for place in range(len(mine) + lacking):
             self.weight = 1.0 if place < len(mine) else 0.0
             row, batch = mine[place] if place < len(mine) else next(rows(shortest, examples, limit, self.device))
-            self.row = [examples[i].name or f"example {i}" for i in row]
+            self.row = _names(row, examples)
             yield row, batch
         self.weight, self.row = 1.0, []
 
@@ -104,14 +163,17 @@ class Trainer:
         updates in a step the mean is logged.
         """
         (loss if self.weight == 1 else loss * self.weight).backward()
+        self._note(plain(loss), {name: plain(value) for name, value in numbers.items()})
+
+    def _note(self, loss: float, numbers: dict[str, float]) -> None:
         for name, value in {"loss": loss, **numbers}.items():
-            self.shares[name] = self.shares.get(name, 0.0) + self.weight * _plain(value)
-        self.losses.append((self.row, self.weight * _plain(loss)))
+            self.shares[name] = self.shares.get(name, 0.0) + self.weight * value
+        self.losses.append((self.row, self.weight * loss))
 
     def add(self, **numbers: float | Tensor) -> None:
         """Adds to the numbers of this step; those of the whole step, that every process knows alike."""
         for name, value in numbers.items():
-            self.sums[name] = self.sums.get(name, 0.0) + _plain(value)
+            self.sums[name] = self.sums.get(name, 0.0) + plain(value)
 
     def update(self, **numbers: float | Tensor) -> None:
         """One update and its line of numbers: `apply`, then `log`."""
@@ -238,5 +300,5 @@ class Trainer:
                 )
 
 
-def _plain(value: float | Tensor) -> float:
-    return float(value.detach().item() if isinstance(value, Tensor) else value)
+def _names(row: Sequence[int], examples: Sequence[Example]) -> list[str]:
+    return [examples[i].name or f"example {i}" for i in row]
