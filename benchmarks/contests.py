@@ -69,12 +69,19 @@ class Place:
         return str(self.inputs / f"{name}.jsonl")
 
 
-def ours(place: Place, task: str, setting: str, size: str = "small", **recipe: Any) -> Side:
+def ours(
+    place: Place, task: str, setting: str, size: str = "small", precision: str = "fp32", **recipe: Any
+) -> Side:  # fmt: skip
     """Our stage with its recipe; the model and the place of the run are added."""
     if task not in ("pretrain", "prepare", "serve"):
         recipe["model"] = place.model(size)
     options = {"task": task, "model": place.model(size), "run": str(place.work / "run" / task), "recipe": recipe}
-    return Side(name="tutelage", script="with_tutelage.py", environment="tutelage", setting=setting, options=options)
+    if precision == "bf16":
+        recipe["bf16"] = True
+    return Side(
+        name="tutelage", script="with_tutelage.py", environment="tutelage", setting=setting, options=options,
+        precision=precision,
+    )  # fmt: skip
 
 
 def peer(
@@ -84,9 +91,9 @@ def peer(
     """A peer of the transformers family at a task; arguments are its trainer's own."""
     library = name.split()[0]
     if best and library == "llamafactory":
-        arguments["disable_gradient_checkpointing"] = True
+        arguments |= {"bf16": precision == "bf16", "disable_gradient_checkpointing": True}
     elif best:
-        arguments |= {"bf16": False, "gradient_checkpointing": False}
+        arguments |= {"bf16": precision == "bf16", "gradient_checkpointing": False}
     options = {
         "task": task, "model": place.model(size), "data": place.data(data), "learning_rate": learning_rate,
         "arguments": arguments, "answers": answers, "plain_loss": plain_loss,
@@ -97,14 +104,18 @@ def peer(
     )  # fmt: skip
 
 
-def sft(place: Place, size: str = "small", batch: int = 16, learning_rate: float = 2e-4) -> Contest:
+def sft(
+    place: Place, size: str = "small", batch: int = 16, learning_rate: float = 2e-4, precision: str = "fp32"
+) -> Contest:
     """Conversations, full weights."""
     tokens = batch * LONG
     mine = ours(
         place, "sft", f"{tokens} tokens a step", size, conversations=place.data("conversations"), batch_tokens=tokens,
-        learning_rate=learning_rate, max_length=512, **STEADY,
+        learning_rate=learning_rate, max_length=512, precision=precision, **STEADY,
     )  # fmt: skip
-    same: dict[str, Any] = {"task": "sft", "data": "conversations", "learning_rate": learning_rate, "size": size}
+    same: dict[str, Any] = {
+        "task": "sft", "data": "conversations", "learning_rate": learning_rate, "size": size, "precision": precision,
+    }  # fmt: skip
     words = f"batch {batch}, grouped by length, no checkpointing"
     best: dict[str, Any] = {**same, "per_device_train_batch_size": batch, "train_sampling_strategy": "group_by_length"}
     peers = (
@@ -112,11 +123,13 @@ def sft(place: Place, size: str = "small", batch: int = 16, learning_rate: float
         peer(place, "trl best, plain loss", setting=f"{words}, transformers' loss", plain_loss=True, **best),
         peer(place, "llamafactory best", setting=words, **best),
         peer(place, "transformers", setting=words, **best),
-        peer(place, "trl default", setting="as it comes", best=False, precision="bf16", **same),
+        peer(place, "trl default", setting="as it comes", best=False, **{**same, "precision": "bf16"}),
         peer(place, "llamafactory default", setting="as it comes", best=False, **same),
     )
     if size == "large":
         return Contest(name="sft-large", model=size, ours=mine, peers=peers[:1], apart=True)
+    if precision == "bf16":
+        return Contest(name="sft-bf16", model=size, ours=mine, peers=peers[1:4])
     return Contest(name="sft", model=size, ours=mine, peers=peers)
 
 
@@ -224,6 +237,7 @@ def serve(place: Place) -> Contest:
 
 BENCHMARKS: dict[str, Callable[[Place], list[Contest]]] = {
     "sft": lambda place: [sft(place)],
+    "sft-bf16": lambda place: [sft(place, precision="bf16")],
     "sft-large": lambda place: [sft(place, "large", 4, 1e-5)],
     "dpo": lambda place: [dpo(place)],
     "reward": lambda place: [reward(place), reward(place, "rankings")],

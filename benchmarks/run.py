@@ -121,7 +121,7 @@ class Meeting:
         (place.work / "run").mkdir()
         limit = Side(
             name="limit", script="gemm.py", environment="tutelage", setting="",
-            options={"model": place.model(contest.model), "precision": "fp32"},
+            options={"model": place.model(contest.model), "precision": contest.ours.precision},
         )  # fmt: skip
         self.limit = self.begin(limit)
         self.limits: list[dict[str, tuple[float, float]]] = []

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from tutelage.errors import SettingsError
 from tutelage.model import device
 
 
@@ -33,3 +34,27 @@ def test_the_probe_survives_a_child_that_dies(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_device_is_described() -> None:
     assert ("float32" in device.describe()) != torch.cuda.is_available()
+
+
+def test_bf16_is_refused_where_it_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "probe", lambda: False)
+    with pytest.raises(
+        SettingsError, match=r"^bf16: this processor stops at a matrix product in bfloat16: leave it out$"
+    ):
+        device.prepare(1, bf16=True)
+    device.prepare(1)
+    assert device.exact()
+
+
+def test_bf16_is_for_matrix_products_and_ends_with_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "probe", lambda: True)
+    device.prepare(1, bf16=True)
+    assert not device.exact()
+    assert device.describe().endswith("bf16")
+    one = torch.ones(2, 2, dtype=torch.float32)
+    with device.half():
+        assert torch.is_autocast_enabled("cpu")
+        assert (one + one).dtype == torch.float32
+    device.prepare(1)
+    with device.half():
+        assert not torch.is_autocast_enabled("cpu")

@@ -1,22 +1,28 @@
 """The machine: which device, how many threads, which precision. Decided once, here, and told in one line.
 
 bf16 is never assumed: some virtual machines advertise AMX and die of SIGILL in the first matrix product, so a child
-process tries it. On a CPU training is in float32.
+process tries it. On a CPU training is in float32, and by wish its matrix products in bfloat16.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import os
 import subprocess
 import sys
+from typing import Any
 
 import torch
 import torch.distributed
 
+from tutelage.errors import SettingsError
 from tutelage.run import processes
+
+_halved = [False]
+"""Whether this process multiplies matrices in bfloat16 though it is on a CPU; `prepare` says."""
 
 PROBE = "import torch; a = torch.ones(64, 64, dtype=torch.bfloat16); print(float((a @ a)[0, 0]))"
 
@@ -37,8 +43,15 @@ def threads() -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def prepare(seed: int) -> torch.device:
-    """Sets threads, seeds and determinism for a stage, and meets the other processes; gives the device."""
+def prepare(seed: int, bf16: bool = False) -> torch.device:
+    """Sets threads, seeds, precision and determinism for a stage, and meets the other processes; gives the device.
+
+    Raises:
+        SettingsError: bf16 is asked for, and this CPU cannot.
+    """
+    if bf16 and not torch.cuda.is_available() and not probe():
+        raise SettingsError("bf16: this processor stops at a matrix product in bfloat16: leave it out")
+    _halved[0] = bf16 and not torch.cuda.is_available()
     _meet()
     torch.set_num_threads(threads())
     torch.manual_seed(seed)
@@ -47,6 +60,19 @@ def prepare(seed: int) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     _keep_memory()
     return device()
+
+
+def half() -> contextlib.AbstractContextManager[Any]:
+    """Where a CPU multiplies matrices in bfloat16, if it was asked to; weights, sums and all else stay float32.
+
+    Source: Micikevicius et al. 2018, arXiv 1710.03740, section 3.1; `torch.autocast`.
+    """
+    return torch.autocast("cpu", torch.bfloat16) if _halved[0] else contextlib.nullcontext()
+
+
+def exact() -> bool:
+    """Whether all is computed in float32."""
+    return not _halved[0] and not torch.cuda.is_available()
 
 
 def _meet() -> None:
@@ -87,4 +113,4 @@ def describe() -> str:
     """The device in one line."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name(0)}, bf16"
-    return f"CPU, {threads()} threads, float32"
+    return f"CPU, {threads()} threads, {'bf16' if _halved[0] else 'float32'}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from tutelage.model import device
 from tutelage.model.attention import Cache, Layout
 from tutelage.model.checkpoint import base
 
@@ -20,7 +22,9 @@ def hidden_states(model: nn.Module, ids: Tensor, positions: Tensor, layout: Layo
 def decoded(model: nn.Module, ids: Tensor, positions: Tensor, layout: Layout | Cache) -> Tensor:
     """The same of a transformers model, whose weights are all at hand."""
     decoder = cast(nn.Module, model.get_decoder())  # pyright: ignore
-    output = decoder(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout)
+    # Answers are drawn in float32: a step reads each weight once, and would have to convert it.
+    with device.half() if isinstance(layout, Layout) else contextlib.nullcontext():
+        output = decoder(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout)
     return cast(Tensor, output.last_hidden_state)[0]
 
 

@@ -69,7 +69,7 @@ def pairs_of(record: Comparison, limit: int) -> list[tuple[tuple[Message, ...], 
 
 def execute(recipe: Recipe, run: Run) -> None:
     """Tunes and saves the policy."""
-    where = device.prepare(recipe.seed)
+    where = device.prepare(recipe.seed, recipe.bf16)
     model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     records = formats.comparisons(recipe.comparisons)
     found = [(*pair, record.id) for record in records for pair in pairs_of(record, recipe.pairs_per_prompt)]

@@ -71,7 +71,7 @@ def class_weights(recipe: Recipe, good: int, bad: int) -> tuple[float, float]:
 
 def execute(recipe: Recipe, run: Run) -> None:
     """Tunes and saves the policy."""
-    where = device.prepare(recipe.seed)
+    where = device.prepare(recipe.seed, recipe.bf16)
     model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     records = formats.verdicts(recipe.verdicts)
     kept, examples = fitting(

@@ -165,6 +165,8 @@ def execute(recipe: Recipe, run: Run) -> None:
     """
     if (recipe.reward is None) == (not recipe.reward_function):
         raise SettingsError("ppo: give either reward, a reward model, or reward_function")
+    if recipe.bf16 and device.device().type == "cpu":
+        raise SettingsError("bf16: on a CPU answers are drawn in float32 and must be learned from in it: leave it out")
     where = device.prepare(recipe.seed)
     model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     prompts, messages = _prompts(recipe, chat, checkpoint.context(model), run)

@@ -92,7 +92,7 @@ def execute(recipe: Recipe, run: Run) -> None:
         SettingsError: an architecture that cannot be made or does not fit the objective, or no document to learn from.
         RecordError: one document alone, where a pair needs two.
     """
-    where = device.prepare(recipe.seed)
+    where = device.prepare(recipe.seed, recipe.bf16)
     chat = Chat.load(recipe.tokenizer)
     (_masked_token if recipe.objective == "masked_token" else _next_token)(recipe, chat, where, run)
 

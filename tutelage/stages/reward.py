@@ -83,7 +83,7 @@ def ranking_loss(rewards: Tensor, ranks: tuple[int, ...], loss: str) -> tuple[Te
 
 def execute(recipe: Recipe, run: Run) -> None:
     """Trains, normalises and saves the reward model."""
-    where = device.prepare(recipe.seed)
+    where = device.prepare(recipe.seed, recipe.bf16)
     body, chat = checkpoint.load_scorer(recipe.model, new_head=True, bits=recipe.quantization_bit)
     torch.manual_seed(recipe.seed)
     width = int(body.config.get_text_config().hidden_size)
@@ -135,7 +135,7 @@ def _self_check(scorer: torch.nn.Module, example: Example, where: torch.device) 
         together = scores(scorer, flat([example]).to(where))
         alone = [scores(scorer, flat([Example(example.prompt, [branch])]).to(where)) for branch in example.branches]
     difference = float((together - torch.cat(alone)).abs().max())
-    if not difference < (1e-3 if together.dtype == torch.float32 and where.type == "cpu" else 0.1):
+    if not difference < (1e-3 if device.exact() else 0.1):
         raise SelfCheckError(f"self-check: rewards of branches differ by {difference:.3g} from rewards computed alone")
 
 

@@ -61,7 +61,7 @@ def imitation_loss(log_probabilities: Tensor, supervised: int) -> Tensor:
 
 def execute(recipe: Recipe, run: Run) -> None:
     """Tunes and saves the chat model."""
-    where = device.prepare(recipe.seed)
+    where = device.prepare(recipe.seed, recipe.bf16)
     model, chat = checkpoint.load(recipe.model, bits=recipe.quantization_bit)
     records = formats.conversations(recipe.conversations)
     records, examples = fitting(

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tutelage.errors import RoomError, SettingsError
-from tutelage.model import distribution
+from tutelage.model import device, distribution
 from tutelage.model.attention import Layout, Tree
 from tutelage.model.checkpoint import base, context
 from tutelage.run import Run, processes
@@ -158,7 +158,8 @@ def _kept(model: nn.Module, tokens: int) -> int:
     row = torch.arange(tokens, device=next(model.parameters()).device)
     places = row % context(model)  # a model with fewer learned positions than that is probed all the same
     layout = Layout((Tree(0, 0, (tokens,)),))
-    with torch.random.fork_rng(), torch.enable_grad(), saved_tensors_hooks(count, lambda tensor: tensor):
+    keeping = saved_tensors_hooks(count, lambda tensor: tensor)
+    with torch.random.fork_rng(), torch.enable_grad(), device.half(), keeping:
         # The result is held on to: a place in memory that was freed would be counted once for two tensors.
         ids, places = row[None] % 7, places[None]
         output = base(model).base_model(input_ids=ids, position_ids=places, use_cache=False, layout=layout)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import SelfCheckError
-from tutelage.model import checkpoint, forward
+from tutelage.model import checkpoint, device, forward
 from tutelage.model.chat import Chat
 from tutelage.records import Comparison
 from tutelage.training.batches import Batch, answers, documents, flat
@@ -221,10 +221,11 @@ def self_check(model: nn.Module, batch: Batch) -> None:
     sources, targets = batch.sources[some], batch.targets[some]
     with torch.no_grad():
         ours = token_log_probabilities(model, batch)
-        output = checkpoint.base(model)(
-            input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, layout=batch.layout,
-            logits_to_keep=sources,
-        )  # fmt: skip
+        with device.half():
+            output = checkpoint.base(model)(
+                input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, layout=batch.layout,
+                logits_to_keep=sources,
+            )  # fmt: skip
         plain = torch.log_softmax(output.logits[0].float(), -1)
         theirs = (plain if len(plain) == len(sources) else plain[sources]).gather(1, targets[:, None])[:, 0]
     if not bool(torch.isfinite(ours).all()):

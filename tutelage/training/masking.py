@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import BertForPreTraining
 
-from tutelage.model import encoder
+from tutelage.model import device, encoder
 from tutelage.model.attention import Layout
 from tutelage.model.chat import Chat
 from tutelage.model.encoder import Marks
@@ -222,7 +222,9 @@ class Guesses(NamedTuple):
 
 def guesses(model: BertForPreTraining, row: Row) -> Guesses:
     """What the encoder makes of a row."""
-    states = encoder.hidden_states(model, row.ids, row.segments, row.positions, row.layout)
+    with device.half():
+        states = encoder.hidden_states(model, row.ids, row.segments, row.positions, row.layout)
+    states = states.float()
     tokens = encoder.token_logits(model, states[row.places])
     follows = encoder.next_logits(model, states[row.positions == 0])
     return Guesses(

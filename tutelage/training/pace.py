@@ -109,7 +109,7 @@ def steps(config: PreTrainedConfig, settings: Learning, length: int, tokens: int
     Raises:
         ModelError: no decoder, or one that our attention does not support.
     """
-    where = device.prepare(settings.seed)
+    where = device.prepare(settings.seed, settings.bf16)
     model = checkpoint.create(config, settings.seed).train()
     optimizers = Optimizers(model, settings)
     rng = random.Random(0)
