@@ -17,6 +17,7 @@ from tutelage.stages import sft
 from tutelage.stages.sft import imitation_loss
 from tutelage.training import samples
 from tutelage.training.batches import conversation, flat
+from tutelage.training.held_out import Judged, divided
 from tutelage.training.likelihood import token_log_probabilities
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of peft, called here
@@ -160,17 +161,16 @@ def test_the_best_weights_on_what_is_held_out_are_saved(model_folder: Path, talk
     )
     chat = tiny.chat(model_folder)
     examples = [one for record in tiny.conversations() if (one := conversation(record, chat, 100))]
-    recipe = sft.Recipe(model=model_folder, conversations=talks, eval_share=0.25)
-    held_out = sft._held_out(recipe, examples)
-    assert (len(held_out), len(examples)) == (6, 18)
+    learned, held_out = divided(Judged(eval_share=0.25), range(24), 1, talks)
+    assert (len(held_out), len(learned)) == (6, 18)
     model, _ = checkpoint.load(tmp_path / "a")
     with torch.no_grad():
-        found = -float(token_log_probabilities(model, flat(held_out)).mean())
+        found = -float(token_log_probabilities(model, flat([examples[i] for i in held_out])).mean())
     assert found == pytest.approx(judged[best], abs=1e-5)
     assert len(read_metrics(tmp_path / "a")) == len(rows)
 
 
 def test_a_held_out_share_that_leaves_nothing_is_refused(model_folder: Path, talks: Path, tmp_path: Path) -> None:
     for share, count in ((0.99, 24), (0.001, 0)):
-        with pytest.raises(RecordError, match=rf"talks.jsonl: eval_share {share} holds out {count} of 24 examples"):
+        with pytest.raises(RecordError, match=rf"talks.jsonl: eval_share {share} holds out {count} of 24 prompts"):
             tiny.run_stage(sft, tmp_path / "a", model=model_folder, conversations=talks, eval_share=share)

@@ -24,6 +24,7 @@ from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import reference, samples
 from tutelage.training.batches import Batch, Reading, answers, fitting, flat, fullness, plan
+from tutelage.training.held_out import Judged, divided
 from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import self_check, token_log_probabilities
 from tutelage.training.optimizer import Learning
@@ -33,7 +34,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Adapting, Reading):
+class Recipe(Learning, Adapting, Reading, Judged):
     model: Annotated[Path, Input("model")]
     """The model to start from; a frozen copy of it is the reference."""
     comparisons: Annotated[Path, Input("comparisons")]
@@ -80,7 +81,8 @@ def execute(recipe: Recipe, run: Run) -> None:
         recipe.comparisons, run,
     )  # fmt: skip
     sizes = [pair.tokens for pair in pairs]
-    steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
+    learned, held_out = divided(recipe, [tuple(pair.prompt) for pair in pairs], recipe.seed, recipe.comparisons)
+    steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True, among=learned)
 
     self_check(model, flat(pairs[:2]).to(where))
     # Before an adapter is added or a weight moves, the model is its own reference.
@@ -117,4 +119,6 @@ def execute(recipe: Recipe, run: Run) -> None:
     for step in trainer.steps():
         trainer.learn(steps[step], pairs, losses)
         trainer.update()
+        trainer.judge(held_out, pairs, losses, recipe.eval_steps)
+    trainer.take_best()
     samples.keep(run, policy, chat, recipe.model, [record.prompt for record in records])

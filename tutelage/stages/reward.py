@@ -24,6 +24,7 @@ from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training.batches import Batch, Example, Reading, answers, fitting, flat, fullness, plan
+from tutelage.training.held_out import Judged, divided
 from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import scores
 from tutelage.training.optimizer import Learning
@@ -33,7 +34,7 @@ MAKES = "reward"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Adapting, Reading):
+class Recipe(Learning, Adapting, Reading, Judged):
     model: Annotated[Path, Input("model")]
     """The chat model whose body the reward model takes."""
     comparisons: Annotated[Path, Input("comparisons")]
@@ -100,7 +101,8 @@ def execute(recipe: Recipe, run: Run) -> None:
         recipe, checkpoint.context(scorer), recipe.comparisons, run,
     )  # fmt: skip
     sizes = [example.tokens for example in examples]
-    steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
+    learned, held_out = divided(recipe, [tuple(one.prompt) for one in examples], recipe.seed, recipe.comparisons)
+    steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True, among=learned)
     _self_check(scorer, examples[0], where)
     run.note(fullness(steps, sizes, recipe.max_batch_tokens))
     trainer = Trainer(run, scorer, recipe, steps=len(steps))
@@ -120,8 +122,10 @@ def execute(recipe: Recipe, run: Run) -> None:
     for step in trainer.steps():
         trainer.learn(steps[step], examples, losses)
         trainer.update()
+        trainer.judge(held_out, examples, losses, recipe.eval_steps)
+    trainer.take_best()
 
-    _normalise(scorer, examples, where)
+    _normalise(scorer, [examples[i] for i in learned], where)
     checkpoint.save(scorer, chat, run.folder)
 
 

@@ -5,25 +5,24 @@ Only the assistant's words and the token that ends its turn are learned.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from tutelage.errors import RecordError
 from tutelage.instruction import formats
 from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.settings import Input
 from tutelage.training import samples
-from tutelage.training.batches import Batch, Example, Reading, conversation, fitting, flat, fullness, plan
+from tutelage.training.batches import Batch, Reading, conversation, fitting, flat, fullness, plan
+from tutelage.training.held_out import Judged, divided
 from tutelage.training.lanes import Losses
-from tutelage.training.likelihood import likelihoods, self_check, token_log_probabilities
+from tutelage.training.likelihood import likelihoods, self_check
 from tutelage.training.lisa import Drawn, Lisa
 from tutelage.training.optimizer import Learning
 from tutelage.training.trainer import Trainer
@@ -32,7 +31,7 @@ MAKES = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Learning, Adapting, Lisa, Reading):
+class Recipe(Learning, Adapting, Lisa, Reading, Judged):
     model: Annotated[Path, Input("model")]
     """The model to start from: a run, a Hugging Face folder or a hub id."""
     conversations: Annotated[Path, Input("conversations")]
@@ -41,11 +40,6 @@ class Recipe(Learning, Adapting, Lisa, Reading):
     """Whether every turn of the assistant is learned, or only the last of each conversation."""
     batch_tokens: Annotated[int, Field(gt=0)] = 8192
     """Tokens of a step."""
-    eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the conversations that is held out; if there is one, the weights with the lowest loss on it are saved,
-    instead of the last ones."""
-    eval_steps: Annotated[int, Field(gt=0)] = 50
-    """Steps between two looks at the held-out loss; there is one after the last step, too."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
 
 
@@ -72,9 +66,9 @@ def execute(recipe: Recipe, run: Run) -> None:
         recipe.conversations,
         run,
     )
-    held_out = _held_out(recipe, examples)
+    learned, held_out = divided(recipe, range(len(examples)), recipe.seed, recipe.conversations)
     sizes = [example.tokens for example in examples]
-    steps = plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed)
+    steps = plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed, among=learned)
 
     policy = adapt(model, recipe, "causal", recipe.seed)
     self_check(policy, flat(examples[:2]).to(where))
@@ -93,34 +87,7 @@ def execute(recipe: Recipe, run: Run) -> None:
         with drawn.live(step, trainer.optimizers):
             trainer.learn(steps[step], examples, losses)
         trainer.update()
-        if held_out and ((step + 1) % recipe.eval_steps == 0 or step + 1 == len(steps)):
-            trainer.judge(_mean_loss(trainer, policy, held_out))
+        trainer.judge(held_out, examples, losses, recipe.eval_steps)
     trainer.take_best()
     policy.eval()
     samples.keep(run, policy, chat, recipe.model, [record.prompt for record in records])
-
-
-def _held_out(recipe: Recipe, examples: list[Example]) -> list[Example]:
-    """Takes the share that is held out from the examples, by the seed alone."""
-    count = round(recipe.eval_share * len(examples))
-    if recipe.eval_share and not 0 < count < len(examples):
-        raise RecordError(
-            f"{recipe.conversations}: eval_share {recipe.eval_share} holds out {count} of {len(examples)} examples: "
-            "change it, or give more"
-        )
-    places = set(random.Random(f"{recipe.seed}:held_out").sample(range(len(examples)), count))
-    kept = [example for place, example in enumerate(examples) if place in places]
-    examples[:] = [example for place, example in enumerate(examples) if place not in places]
-    return kept
-
-
-def _mean_loss(trainer: Trainer, policy: nn.Module, examples: list[Example]) -> float:
-    """Nats per learned token, without dropout."""
-
-    def nats(_: list[int], batch: Batch) -> float:
-        return float(token_log_probabilities(policy, batch).double().sum())
-
-    policy.eval()
-    found = trainer.look(range(len(examples)), examples, nats)
-    policy.train()
-    return -sum(one for _, one in found) / sum(example.supervised for example in examples)

@@ -142,16 +142,24 @@ def flat(examples: Sequence[Example]) -> Batch:
     return Batch(row, place, Layout(tuple(trees)), source, target, owner, end, of)
 
 
-def plan(sizes: Sequence[int], budget: int, epochs: float, seed: int, by_count: bool = False) -> list[list[int]]:
+def plan(
+    sizes: Sequence[int],
+    budget: int,
+    epochs: float,
+    seed: int,
+    by_count: bool = False,
+    among: Sequence[int] | None = None,
+) -> list[list[int]]:
     """Which examples make each step, over all epochs.
 
     Each epoch is a fresh shuffle. A step takes examples until ``budget`` is reached: tokens by ``sizes``, or their
-    number if ``by_count``. What is left at an epoch's end makes a last, smaller step. Depends on the seed alone.
+    number if ``by_count``. ``among``: the examples there are, if not all. What is left at an epoch's end makes a last,
+    smaller step. Depends on the seed alone.
     """
     steps: list[list[int]] = []
     whole, part = int(epochs), epochs - int(epochs)
     for epoch in range(whole + (part > 0)):
-        order = list(range(len(sizes)))
+        order = list(range(len(sizes)) if among is None else among)
         random.Random(f"{seed}:{epoch}").shuffle(order)
         if epoch == whole:
             order = order[: max(1, round(part * len(order)))]

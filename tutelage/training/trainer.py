@@ -211,9 +211,29 @@ class Trainer:
         self.latest = " ".join(f"{name} {found[name]:.3g}" for name in shown)
         self.sums, self.shares, self.updates = {}, {}, 0
 
-    def judge(self, loss: float) -> None:
-        """Notes a held-out loss of the weights as they are, and keeps them if there was none lower; after `update`."""
-        self.run.measure(self.step, split="held_out", loss=loss)
+    def judge(
+        self, held_out: Sequence[int], examples: Sequence[Example], losses: Callable[..., Losses], every: int
+    ) -> None:
+        """Looks at examples that are not learned from, without dropout; after `update`, and only if it is time to.
+
+        The weights are kept if their loss is the lowest so far. losses: as of `learn`.
+        """
+        if not held_out or ((self.step + 1) % every and self.step + 1 < self.total):
+            return
+
+        def told(row: list[int], batch: Batch) -> list[tuple[float, dict[str, float]]]:
+            found = losses(row, batch, held_out)
+            return [(plain(loss), {name: plain(value) for name, value in more.items()}) for loss, more in found]
+
+        modes = [(part, part.training) for part in self.model.modules()]
+        self.model.eval()
+        every_row = [one for _, row in self.look(held_out, examples, told) for one in row]
+        for part, training in modes:
+            part.training = training
+        loss = sum(one for one, _ in every_row)
+        names = dict.fromkeys(name for _, more in every_row for name in more if name != "tokens")
+        numbers = {name: sum(more.get(name, 0.0) for _, more in every_row) for name in names}
+        self.run.measure(self.step, split="held_out", loss=loss, **numbers)
         if loss < self.best:
             self.best = loss
             state.write(self.run.checkpoint / "best", self.step, self._weights(), {"loss": loss}, keep=1)
