@@ -90,8 +90,11 @@ def execute(recipe: Recipe, run: Run) -> None:
         steps = [step for step in steps if len(step) >= 2]
 
     self_check(model, flat(examples[:2]).to(where))
-    known = reference.response_log_probabilities(run, model, examples, recipe.max_batch_tokens)[:, 0].to(where)
-    astray = reference.response_log_probabilities(run, model, mismatched, recipe.max_batch_tokens)[:, 0].to(where)
+    both = [
+        Example(one.prompt, [*one.branches, *other.branches]) for one, other in zip(examples, mismatched, strict=True)
+    ]
+    found = reference.response_log_probabilities(run, model, both, recipe.max_batch_tokens)
+    known, astray = found.to(where).unbind(1)
     policy = adapt(model, recipe, "causal", recipe.seed)
     reference.self_check(policy, examples[0], known[:1])
     weights = class_weights(recipe, int(good.sum()), int((~good).sum()))
