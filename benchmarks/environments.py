@@ -17,7 +17,9 @@ PACKAGES = {
     "trl": ("trl==1.16.0", "transformers==5.23.0", "peft==0.21.2", "datasets>=4", "accelerate>=1.10"),
     "llamafactory": ("llamafactory==0.9.5",),
     "litgpt": ("litgpt==0.5.13",),
+    "datatrove": ("datatrove[processing]==0.10.1", "spacy>=3.8", "jieba", "orjson>=3", "psutil"),
 }
+WITHOUT_TORCH = ("datatrove",)
 UNWANTED = {"llamafactory": ("torchvision", "torchaudio")}
 """Not needed for text; as they come, they do not load beside a torch made for the CPU alone."""
 
@@ -38,7 +40,8 @@ def python(name: str) -> Path:
     print(f"making the environment {name}; this may take minutes", flush=True)
     venv.create(folder, clear=True, with_pip=True)
     # torch first and by itself, and kept: as a mere dependency it would come with gigabytes of CUDA.
-    _pip(interpreter, "install", "-r", str(TORCH))
+    if name not in WITHOUT_TORCH:
+        _pip(interpreter, "install", "-r", str(TORCH))
     _pip(interpreter, "install", "--constraint", str(TORCH), *PACKAGES[name])
     if name in UNWANTED:
         _pip(interpreter, "uninstall", "--yes", *UNWANTED[name])

@@ -153,15 +153,19 @@ def _trace(given: list[str]) -> None:
     parser = _parser("trace")
     parser.add_argument("what", help="a run or model folder, or the id of an answer, a record or a document")
     _add_runs(parser)
+    parser.add_argument("--remove", action="store_true", help="of a document: what to do so that nothing has seen it")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(given)
+    from tutelage import removal
     from tutelage.lineage import trace
 
-    found = trace(options.what, options.runs)
+    found = removal.plan(options.what, options.runs) if options.remove else trace(options.what, options.runs)
     if options.json:
         import json
 
         sys.stdout.write(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+    elif options.remove:
+        _print(removal.shown(found))
     else:
         from tutelage.family import tree
 
@@ -173,13 +177,18 @@ def _show(given: list[str]) -> None:
     parser.add_argument("data", type=Path, help="records in JSONL, documents, or a run that holds some")
     parser.add_argument("--model", help="whose tokenizer and template to use; default: the course's tokenizer")
     parser.add_argument("--limit", type=int, default=3, help="how many; default: 3")
+    parser.add_argument("--rule", default="", help="of a run of prepare: what this rule refused, or kept")
+    parser.add_argument("--source", default="", help="of a run of prepare: documents whose source holds this")
+    parser.add_argument("--language", default="", help="of a run of prepare: documents in it, such as zh")
     options = parser.parse_args(given)
     from rich.console import Console
 
+    from tutelage.browse import Wanted
     from tutelage.show import show
 
     colours = Console().color_system is not None and not os.environ.get("NO_COLOR")
-    for part in show(options.data, options.model, options.limit, brackets=not colours):
+    wanted = Wanted(options.rule, options.source, options.language)
+    for part in show(options.data, options.model, options.limit, brackets=not colours, wanted=wanted):
         _show_rich(part)
 
 
@@ -264,6 +273,12 @@ def _serve(given: list[str]) -> None:
     serve.serve(recipe.model, recipe.host, recipe.port, recipe.answers or answers_beside(recipe.model))
 
 
+def _label(given: list[str]) -> None:
+    from tutelage.label import main as label
+
+    label(given)
+
+
 def _require_model(path: Path) -> None:
     """Says what a mistyped path is before seconds are spent on imports."""
     from tutelage.course import is_hub_id
@@ -287,6 +302,7 @@ VERBS: dict[str, tuple[str, str, Callable[[list[str]], int | None]]] = {
     "status": ("[RUNS]", "what is done, half done, out of date or missing", _status),
     "chat": ("RUN", "talk to a model", _chat),
     "serve": ("RUN", "answer over HTTP: a page for people, an API for programs", _serve),
+    "label": ("", "a site where people judge answers, and owners see whether to trust it", _label),
     "trace": ("ANYTHING", "where it comes from, and what came of it", _trace),
     "show": ("DATA", "what a trainer will see", _show),
     "plan": ("", "how large a model this machine pretrains in the time there is", _plan),

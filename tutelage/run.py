@@ -35,8 +35,10 @@ T = TypeVar("T")
 _held: set[Path] = set()
 """The locks of this process."""
 
-WITHOUT_TRACE = {"save_seconds", "save_total_limit", "max_batch_tokens", "gradient_checkpointing"}
-"""Settings of how much is held at a time: a half run goes on, and a whole one stands, whatever they are now."""
+WITHOUT_TRACE = {
+    "save_seconds", "save_total_limit", "max_batch_tokens", "gradient_checkpointing", "engine", "processes", "address",
+}  # fmt: skip
+"""How much is held at a time, and who works: a half run goes on, and a whole one stands, whatever these are now."""
 
 HOUSEKEEPING = {
     "recipe.yaml", "parents.json", "metrics.jsonl", "log.txt", "report.html", "report.json", "done", "checkpoint",

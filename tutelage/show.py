@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.text import Text
 
+from tutelage import browse
+from tutelage.browse import ANY, Wanted
 from tutelage.errors import RecordError, SettingsError
 from tutelage.instruction import formats
 from tutelage.records import Comparison, Conversation, Document, Message, Verdict, read
@@ -28,12 +30,15 @@ BROKEN = "�"
 """What a token shows that is only part of a character."""
 
 
-def show(data: Path, model: str | None = None, limit: int = 3, brackets: bool = False) -> Iterator[Text | str]:
+def show(
+    data: Path, model: str | None = None, limit: int = 3, brackets: bool = False, wanted: Wanted = ANY
+) -> Iterator[Text | str]:
     """The first records of a file or a run, for `rich`.
 
     data: conversations, comparisons or verdicts in JSONL, documents, or a run that holds some. model: whose tokenizer
     and template; by default the ones of the course that the data are of, and where that has none, only text is shown.
-    brackets: puts what is trained in brackets too, where there are no colours.
+    brackets: puts what is trained in brackets too, where there are no colours. wanted: which documents of a run of
+    prepare; it may also ask for refused ones.
 
     Raises:
         RecordError: there are no records, or a line is wrong.
@@ -42,10 +47,16 @@ def show(data: Path, model: str | None = None, limit: int = 3, brackets: bool = 
     if limit < 1:
         raise SettingsError(f"--limit {limit}: show at least 1")
     file = _find(data)
+    if wanted and not browse.is_prepared(file):
+        raise SettingsError(f"{data}: no run of prepare: --rule, --source and --language choose among its documents")
     where = model or _course_tokenizer(file)
     chat = _load(where) if where else None
     dropped: Counter[str] = Counter()
-    found = _first(file, limit, dropped)
+    found: Iterable[Any]
+    if browse.is_prepared(file):
+        found = browse.show(file, wanted if wanted else Wanted(rule=browse.KEPT), limit)
+    else:
+        found = _first(file, limit, dropped)
     yield f"[dim]{escape(str(file))}{f', tokens of {escape(str(where))}' if where else ''}[/dim]"
     if chat:
         legend = Text.assemble(("trained", TRAINED), " ", ("only read", READ), " ", ("mark of the template", MARK), " ",
@@ -56,6 +67,9 @@ def show(data: Path, model: str | None = None, limit: int = 3, brackets: bool = 
     for reason, count in dropped.most_common():
         yield f"[yellow]{count} rows: {escape(reason)}[/yellow]"
     for record in found:
+        if isinstance(record, Text | str):
+            yield record
+            continue
         yield ""
         for part in _record(record, chat):
             yield _bracketed(part) if brackets and isinstance(part, Text) else part

@@ -1,60 +1,112 @@
+import json
+import random
 from pathlib import Path
+from typing import Any
 
-from tutelage.corpus.card import card, page
-from tutelage.corpus.python_docs import Package
-from tutelage.corpus.tables import Refusal, write_documents, write_refusals
+import pytest
+
+from tutelage import settings
+from tutelage.corpus import plots
+from tutelage.corpus.card import page
 from tutelage.records import Document, read
-from tutelage.run import file_hash
+from tutelage.run import Run, file_hash
+from tutelage.stages import prepare
+
+PROSE = (
+    "The wind blew from the sea and nobody saw the boat come in. Rain fell on the tin of the old roof, "
+    "and number {n} of the children ran along the wall to look for what had been left there by the tide of {n}."
+)
 
 
-def document(text: str, **values: str) -> Document:
-    known = {"id": text[:4], "source": "file.txt", "licence": "MIT", "language": "en"} | values
-    return Document(text=text, **known)  # pyright: ignore[reportArgumentType]
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with markup in a name, a copy, a short text, an address to mask, and a test that is given away."""
+    folder = tmp_path_factory.mktemp("card")
+    draw = random.Random(3)
+    words = ["".join(draw.choices("abcdefghilmnoprstu", k=draw.randint(2, 9))) for _ in range(400)]
+    rows: list[dict[str, Any]] = []
+    for number in range(12):
+        tail = " ".join(draw.sample(words, 60))
+        rows.append({"id": f"d{number}", "text": f"{PROSE.format(n=number * 7919)} {tail}.", "source": "<i>tales</i>"})
+    rows[1]["text"] += " Write to somebody@mail.example.org about it."
+    rows.append({**rows[3], "id": "copy"})
+    rows.append({"id": "short", "text": "<script>alert(1)</script>Too short."})
+    question = "How many boats lay in the harbour when the seven lamps of the old lighthouse were lit at dusk?"
+    rows.append({"id": "leak", "text": f"{' '.join(draw.sample(words, 60))}. {question} {PROSE}"})
+    (folder / "rows.jsonl").write_text("\n".join(json.dumps({"licence": "MIT"} | row) for row in rows))
+    (folder / "test.jsonl").write_text(json.dumps({"id": "q<1>", "question": question}))
+    values = {"sources": [str(folder / "rows.jsonl")], "tests": [str(folder / "test.jsonl")], "processes": 1}
+    recipe = settings.check(prepare.Recipe, values, "test")
+    with Run.begin(folder / "run", "prepare", settings.plain(recipe), quiet=True) as at_work:
+        prepare.execute(recipe, at_work)
+        at_work.finish()
+    return folder / "run"
 
 
-KEPT = [document("good text", source="b"), document("中文", language="zh", split="held_out", licence="own")]
-REFUSED = [
-    Refusal(document("<script>alert(1)</script>"), "too_short", "3 characters"),
-    Refusal(document("good text again"), "near_duplicate", "repeats file.txt", "good"),
-]
+@pytest.fixture(scope="module")
+def card(run: Path) -> dict[str, Any]:
+    return json.loads((run / "card.json").read_text(encoding="utf-8"))
 
 
-def test_the_funnel_adds_up() -> None:
-    found = card(KEPT, REFUSED, [], {".png": 2}, {"seed": 1})
-    assert found["documents"] == 2
-    assert found["bytes"] == 9 + 6
-    assert found["funnel"] == [
-        {"rule": "read", "documents": 0, "bytes": 0, "left": 4, "bytes_left": 55},
-        {"rule": "too_short", "documents": 1, "bytes": 25, "left": 3, "bytes_left": 30},
-        {"rule": "near_duplicate", "documents": 1, "bytes": 15, "left": 2, "bytes_left": 15},
-    ]
-    assert found["languages"] == [
-        {"name": "en", "documents": 1, "bytes": 9},
-        {"name": "zh", "documents": 1, "bytes": 6},
-    ]
-    assert [row["name"] for row in found["sources"]] == ["b", "file.txt"]
+def test_the_funnel_adds_up(card: dict[str, Any], run: Path) -> None:
+    first, *steps = card["funnel"]
+    assert first["left"] == 15
+    assert [step["rule"] for step in steps] == ["too_short", "leak", "exact_duplicate"]
+    left, size = first["left"], first["bytes_left"]
+    for step in steps:
+        left, size = left - step["documents"], size - step["bytes"]
+        assert (step["left"], step["bytes_left"]) == (left, size)
+    assert left == card["documents"] == len(list(read(run, Document)))
+    assert sum(row["documents"] for row in card["languages"]) == card["documents"]
+    assert sum(row["documents"] for row in card["splits"]) == card["documents"]
+    assert sum(sum(row["documents"]) for row in card["lengths"]["languages"]) == card["documents"]
+    assert len(card["lengths"]["edges"]) == len(card["lengths"]["languages"][0]["documents"]) + 1
 
 
-def test_the_page_shows_text_and_never_runs_it() -> None:
-    shown = page(card(KEPT, REFUSED, [Package("p<b>", "1", "MIT", "License")], {}, {"sources": ["<i>"]}))
+def test_what_was_found_is_told(card: dict[str, Any]) -> None:
+    assert {rule["rule"]: rule["samples"][0]["id"] for rule in card["refused"]} == {
+        "too_short": "short", "leak": "leak", "exact_duplicate": "copy",
+    }  # fmt: skip
+    (cluster,) = card["duplicates"]["clusters"]
+    assert (cluster["documents"], cluster["kept"]["id"], cluster["members"][0]["id"]) == (2, "d3", "copy")
+    assert card["duplicates"]["sizes"] == [{"documents": 2, "clusters": 1}]
+    assert card["contamination"]["tests"] == [{"test": "test.jsonl", "items": 1, "given_away": 1}]
+    assert [row["kind"] for row in card["personal"]] == ["EMAIL"]
+    assert card["sources"][0]["name"] == "<i>tales</i>"
+
+
+def test_nothing_of_time_or_place_is_in_it(run: Path, card: dict[str, Any]) -> None:
+    for name in ("card.json", "card.html"):
+        assert str(run.parent) not in (run / name).read_text(encoding="utf-8")
+    assert not {"engine", "processes", "address"} & card["settings"].keys()
+    assert "s of work" in (run / "log.txt").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_text_and_never_runs_it(card: dict[str, Any]) -> None:
+    shown = page(card)
     assert "<script" not in shown
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
-    assert "p&lt;b&gt; 1" in shown
-    assert "<i>" not in shown
-    assert shown.count("<table") == shown.count("</table>") == 8
+    assert "<i>tales" not in shown
+    assert "&lt;i&gt;tales" in shown
+    assert "q&lt;1&gt;" in shown
+    assert "http" not in shown.split("</style>")[1]
+    for tag in ("table", "details", "svg", "pre"):
+        assert shown.count(f"<{tag}") == shown.count(f"</{tag}>") > 0
 
 
-def test_tables_are_read_back_and_have_the_same_bytes(tmp_path: Path) -> None:
-    metadata = {"name": "json.dumps", "kind": "function", "anything": "值"}
-    documents = [Document(id="1", text="t", source="s", licence="MIT", language="en", metadata=metadata), *KEPT]
-    for name in ("one", "two"):
-        write_documents(tmp_path / name / "documents", documents)
-        write_refusals(tmp_path / name / "refused", REFUSED)
-    assert list(read(tmp_path / "one", Document)) == documents
-    for file in ("documents/00000.parquet", "refused/00000.parquet"):
-        assert file_hash(tmp_path / "one" / file) == file_hash(tmp_path / "two" / file)
+def test_the_same_again_has_the_same_bytes(run: Path, card: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page(card), encoding="utf-8")
+    assert file_hash(tmp_path / "page.html") == file_hash(run / "card.html")
 
 
-def test_no_refusal_is_a_table_too(tmp_path: Path) -> None:
-    write_refusals(tmp_path / "refused", [])
-    assert (tmp_path / "refused" / "00000.parquet").exists()
+def test_the_river_gives_what_a_step_takes_its_share() -> None:
+    drawn = plots.river(100, [("licence", 40), ("nothing", 0), ("copies", 10)])
+    assert drawn.count('class="gone"') == 2
+    assert ">100<" in drawn
+    assert ">50<" in drawn
+    # 40 of 100 of a depth of 170.
+    assert "V110.0" in drawn
+    assert plots.river(0, []) == ""
+
+
+def test_numbers_are_short() -> None:
+    assert [plots.short(number) for number in (7, 512, 16384, 2e6)] == ["7", "512", "16.4 k", "2 M"]

@@ -1,9 +1,12 @@
+import itertools
 import random
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tutelage.corpus import duplicates
+from tutelage.corpus import duplicates, hashing
 
 
 def words(count: int, seed: int) -> list[str]:
@@ -24,6 +27,13 @@ def jaccard(left: list[str], right: list[str]) -> float:
 def test_exact_ignores_case_space_and_unicode_form() -> None:
     texts = ["The cat", "a dog", "the\n CAT", "ｔｈｅ cat", "the cats", "中文", "中 文"]
     assert duplicates.exact(texts) == [0, 1, 0, 0, 4, 5, 5]
+
+
+def test_exact_ignores_punctuation_but_where_it_is_half_of_what_is_said() -> None:
+    long = words(40, 9)
+    assert duplicates.exact([" ".join(long), ", ".join(long) + "!"]) == [0, 0]
+    assert duplicates.exact(["3 + 4", "3 - 4", "3  +  4"]) == [0, 1, 0]
+    assert duplicates.exact(["-- --", "++", "-- --", ""]) == [0, 1, 0, 3]
 
 
 def test_near_finds_a_text_with_a_few_changes_and_keeps_the_first() -> None:
@@ -78,30 +88,121 @@ def test_groups_are_closed_and_do_not_depend_on_order() -> None:
     assert kept >= set(range(7, 37))
 
 
+@pytest.mark.parametrize("length", [60, 300, 4000])
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
-def test_signatures_agree_as_often_as_shingles_are_shared(share: float) -> None:
-    """The agreement estimates the Jaccard similarity without bias: over 40 pairs of 112 hashes its error is small."""
+def test_sketches_agree_as_often_as_runs_are_shared(share: float, length: int) -> None:
+    """The agreement estimates the Jaccard similarity without bias, whatever the length: 40 pairs of 256 hashes."""
     texts: list[str] = []
     truth: list[float] = []
     for seed in range(40):
-        original = words(300, 100 + seed)
-        kept = int(300 * share)
-        other = [*original[:kept], *words(300 - kept, 900 + seed)]
+        original = words(length, 100 + seed)
+        kept = int(length * share)
+        other = [*original[:kept], *words(length - kept, 900 + seed)]
         truth.append(jaccard(original, other))
         texts += [" ".join(original), " ".join(other)]
-    signatures = duplicates._signatures(texts)
-    agreement = (signatures[0::2] == signatures[1::2]).mean(axis=1)
-    # Standard error: sqrt(J (1 - J) / 112 / 40) < 0.0075; four of them.
-    assert abs(float(agreement.mean()) - float(np.mean(truth))) < 0.03
+    sketches = duplicates.sign(texts).sketch
+    equal = float((sketches[0::2] == sketches[1::2]).mean())
+    # Standard error: sqrt(J (1 - J) / 256 / 40) < 0.005; four of them.
+    assert abs((equal - 1 / 256) / (1 - 1 / 256) - float(np.mean(truth))) < 0.02
 
 
-def test_blocks_of_any_size_give_the_same_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [" ".join(words(count, count)) for count in (3, 50, 7, 500, 5, 90)]
-    whole = duplicates._signatures(texts)
-    monkeypatch.setattr(duplicates, "_BLOCK", 60)
-    assert (duplicates._signatures(texts) == whole).all()
-    alone = np.concatenate([duplicates._signatures([text]) for text in texts])
-    assert (alone == whole).all()
+def corpus(count: int = 120) -> list[str]:
+    """Originals, copies with some words changed, the same in capitals, and exact copies."""
+    draw = random.Random(7)
+    texts: list[str] = []
+    for number in range(count):
+        original = words(150, 5000 + number)
+        texts.append(" ".join(original))
+        for _ in range(draw.randrange(3)):
+            changed = list(original)
+            changed[draw.randrange(150)] = "changed"
+            texts.append(" ".join(changed))
+        if number % 5 == 0:
+            texts += [" ".join(original).upper(), " ".join(original)]
+    return texts
+
+
+def cut_up(texts: list[str], sizes: Sequence[int]) -> list[duplicates.Signs]:
+    edges = [0, *itertools.accumulate(sizes), len(texts)]
+    return [duplicates.sign(texts[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+def test_parts_threads_and_slices_of_any_size_give_the_same_groups(tmp_path: Path) -> None:
+    texts = corpus()
+    whole = duplicates.group([duplicates.sign(texts)])
+    assert set(whole.how.tolist()) == {0, 1, 2, 3}
+    for sizes, at_once in (((1, 50, 0, 3), 10**6), ((100,), 17)):
+        again = duplicates.group(cut_up(texts, sizes), at_once=at_once)
+        for one, other in zip(whole, again, strict=True):
+            assert (one == other).all()
+    for name, values in duplicates.sign(texts, threads=3)._asdict().items():
+        assert (values == getattr(duplicates.sign(texts), name)).all()
+    for number, part in enumerate(cut_up(texts, (60, 60))):
+        part.write(tmp_path / str(number))
+    read = duplicates.group([duplicates.Signs.read(tmp_path / str(number)) for number in range(3)])
+    for one, other in zip(whole, read, strict=True):
+        assert (one == other).all()
+
+
+def test_the_same_copy_stays_however_the_documents_are_shuffled() -> None:
+    texts = corpus()
+    ids = [f"document {number}" for number in range(len(texts))]
+    kept: list[set[str]] = []
+    pairs: list[set[tuple[str, str, int, float]]] = []
+    for seed in range(3):
+        order = list(range(len(texts)))
+        random.Random(seed).shuffle(order)
+        names = [ids[place] for place in order]
+        groups = duplicates.group(cut_up([texts[place] for place in order], (40, 90)), rank=hashing.rank(names))
+        kept.append({name for name, how in zip(names, groups.how, strict=True) if not how})
+        found = zip(names, groups.stands_for, groups.how, groups.similarity, strict=True)
+        pairs.append({(name, names[to], int(how), float(share)) for name, to, how, share in found})
+    assert kept[0] == kept[1] == kept[2]
+    assert len(kept[0]) == 120
+    assert pairs[0] == pairs[1] == pairs[2]
+
+
+def test_preferred_documents_stay() -> None:
+    texts = [" ".join(words(100, seed)) for seed in (1, 1, 2, 2)]
+    rank = hashing.rank(list("abcd"), [1, 0, 0, 1])
+    assert duplicates.group([duplicates.sign(texts)], rank=rank).stands_for.tolist() == [1, 1, 2, 2]
+
+
+def test_clusters_say_who_stays_who_goes_and_why() -> None:
+    original = words(300, 1)
+    changed = [*original[:100], "changed", *original[101:]]
+    texts = [" ".join(text) for text in (words(300, 2), original, changed, original)] + [" ".join(original).upper()]
+    groups = duplicates.group([duplicates.sign(texts)])
+    (found,) = duplicates.clusters(groups)
+    assert (found.kept, found.members) == (1, (2, 3, 4))
+    assert found.how == ("near_duplicate", "exact_duplicate", "normalised_duplicate")
+    assert found.similarity[1:] == (1, 1)
+    assert abs(found.similarity[0] - jaccard(original, changed)) < 0.05
+    assert duplicates.clusters(groups, most=0) == []
+
+
+def test_whole_groups_are_held_out_and_stay_where_they_are() -> None:
+    texts = corpus(400)
+    keys = hashing.rank([f"document {number}" for number in range(len(texts))])
+    groups = duplicates.group([duplicates.sign(texts)], agreement=0.5)
+    held = duplicates.hold_out(groups, keys, 0.2, seed=1)
+    assert (held == held[groups.stands_for]).all()
+    assert 0.15 < held[groups.how == 0].mean() < 0.25
+    assert (held != duplicates.hold_out(groups, keys, 0.2, seed=2)).any()
+    assert held[duplicates.hold_out(groups, keys, 0.1, seed=1)].all()
+    assert not duplicates.hold_out(groups, keys, 0, seed=1).any()
+    assert duplicates.hold_out(groups, keys, 1, seed=1).all()
+    more = duplicates.group([duplicates.sign([*texts, " ".join(words(100, 77))])], agreement=0.5)
+    again = duplicates.hold_out(more, np.append(keys, np.uint64(5)), 0.2, seed=1)
+    assert (again[:-1] == held).all()
+
+
+def test_a_crowded_bucket_stays_linear_and_whole() -> None:
+    """Two thousand copies of one text with one word changed each."""
+    original = words(80, 1)
+    texts = [" ".join([*original[: place % 80], f"new{place}", *original[place % 80 + 1 :]]) for place in range(2000)]
+    groups = duplicates.group([duplicates.sign(texts)])
+    assert (groups.stands_for == 0).mean() > 0.99
 
 
 def test_no_text_and_one_text() -> None:

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from tutelage.corpus import licences
+from tutelage.errors import SettingsError
 
 
 @pytest.mark.parametrize(
@@ -80,3 +82,59 @@ def test_what_a_package_states_becomes_spdx(fields: dict[str, list[str]], text: 
 def test_a_classifier_that_is_not_known_beside_a_known_one_is_not_enough() -> None:
     fields = {"Classifier": ["License :: OSI Approved :: MIT License", "License :: Other/Proprietary License"]}
     assert licences.of_metadata(fields)[0] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("stated", "normal"),
+    [
+        ("apache 2.0", "Apache-2.0"),
+        ("CC BY-NC-SA 4.0", "CC-BY-NC-SA-4.0"),
+        ("cc-by-4.0", "CC-BY-4.0"),
+        ("https://creativecommons.org/licenses/by-nd/3.0/de/", "CC-BY-ND-3.0"),
+        ("http://creativecommons.org/publicdomain/mark/1.0/", "Public-Domain"),
+        ("Public-Domain", "Public-Domain"),
+        ("MIT OR GPL-3.0-only", "MIT OR GPL-3.0-only"),
+        ("proprietary-paywall", "proprietary-paywall"),
+        ("", "unknown"),
+        ("Unknown", "unknown"),
+        ("NOASSERTION", "unknown"),
+    ],
+)
+def test_what_people_write_becomes_spdx(stated: str, normal: str) -> None:
+    assert licences.normal(stated) == normal
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("Apache License\n                           Version 2.0, January 2004", "Apache-2.0"),
+        ("GNU GENERAL PUBLIC LICENSE\n   Version 3, 29 June 2007", "GPL-3.0-only"),
+        ("Creative Commons\n\nAttribution-NonCommercial-ShareAlike 4.0 International", "CC-BY-NC-SA-4.0"),
+        ("CC0 1.0 Universal", "CC0-1.0"),
+        ("Redistribution and use. Redistributions of source code must retain", "BSD-2-Clause"),
+        ("All rights reserved.", "unknown"),
+    ],
+)
+def test_a_licence_file_is_known_by_its_words(text: str, licence: str) -> None:
+    assert licences.of_file(text) == licence
+
+
+def test_two_licences_at_once_must_both_be_allowed() -> None:
+    assert licences.both("MIT", "MIT") == "MIT"
+    assert licences.both("MIT", "") == "MIT"
+    assert licences.refusal(licences.both("MIT", "CC-BY-NC-4.0"), licences.OPEN) is not None
+    assert licences.refusal(licences.both("MIT OR GPL-3.0-only", "ISC"), licences.OPEN) is None
+    assert licences.both("MIT", "unknown") == "unknown"
+
+
+def test_a_licence_that_is_none_is_named_with_the_nearest() -> None:
+    licences.check_names(["MIT", "own", "Public-Domain", "CC-BY-SA-4.0"], "allow_licences")
+    with pytest.raises(SettingsError, match=r"allow_licences: 'CC-BY-NC-5.0' is no licence of SPDX: did you mean"):
+        licences.check_names(["CC-BY-NC-5.0"], "allow_licences")
+
+
+def test_a_copy_of_a_gated_text_is_gated_too() -> None:
+    keys = np.array([[1, 2], [1, 3], [1, 2], [4, 4], [4, 4]], dtype=np.uint64)
+    gated = np.array([True, False, False, False, False])
+    assert licences.copies(keys, gated).tolist() == [False, False, True, False, False]
+    assert licences.copies(keys[:, 0], gated).tolist() == [False, True, True, False, False]

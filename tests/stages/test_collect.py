@@ -1,6 +1,8 @@
 """collect: answers ranked by the rule, votes checked and split by prompt."""
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import tiny
 
 from tutelage.errors import RecordError, SettingsError
 from tutelage.evaluation import judge
-from tutelage.records import Comparison, Conversation, Verdict, read
+from tutelage.feedback import snapshot
+from tutelage.feedback.snapshot import Asked, Candidate, Given, Header, Opinion, Row
+from tutelage.records import Comparison, Conversation, Message, Rating, Verdict, read
 from tutelage.run import read_metrics
 from tutelage.stages import collect
 from tutelage.stages.collect import agreement, spread
@@ -160,3 +164,80 @@ def test_what_is_missing_is_named(model_folder: Path, asked: Path, tmp_path: Pat
         tiny.run_stage(collect, tmp_path / "run", judge="votes", votes=votes, held_out_share=0.999999)
     assert not (tmp_path / "run.partial").exists()
     assert asked.is_dir()
+
+
+def test_people_get_a_project_and_their_snapshot_is_trained_on(model_folder: Path, asked: Path, tmp_path: Path) -> None:
+    (numbers,) = tiny.run_stage(
+        collect, tmp_path / "pairs", judge="people", model=model_folder, prompts=asked,
+        **{**SHORT, "count": 9, "responses": 2},
+    )  # fmt: skip
+    made = json.loads((tmp_path / "pairs" / "project.json").read_text())
+    assert (made["name"], made["kind"]) == ("pairs", "compare")
+    assert [question["kind"] for question in made["questions"]] == ["compare"]
+    items = [json.loads(line) for line in (tmp_path / "pairs" / "items.jsonl").read_text().splitlines()]
+    assert len(items) == numbers["items"] > 1
+    assert all(len(set(item["responses"])) == 2 for item in items)
+    assert not (tmp_path / "pairs" / "comparisons.jsonl").exists()
+    # People say what they say, and what comes of it is a snapshot.
+    questions = (Asked(key="better", kind="compare", dimension="overall"),)
+    rows = [
+        Row(
+            item=f"I{place}", prompt=tuple(Message(**turn) for turn in item["prompt"]),
+            responses=tuple(Candidate(text=text) for text in item["responses"]),
+            answers=(Opinion(id=f"j{place}", rater="reader 1", values=(Given(question="better", num=6.0),)),),
+        )
+        for place, item in enumerate(items)
+    ]  # fmt: skip
+    lines = [snapshot.line(row) for row in rows]
+    header = Header(
+        project="P", name="pairs", questions=questions, guidelines={}, query={}, items=len(rows), answers=len(rows),
+        people=1, sha256=hashlib.sha256("".join(lines).encode()).hexdigest(),
+    )  # fmt: skip
+    snapshot.save(tmp_path / "people", header, lines)
+    tiny.run_stage(collect, tmp_path / "votes", judge="votes", votes=tmp_path / "people", held_out_share=0.3)
+    training, held_out, verdicts = records(tmp_path / "votes")
+    assert len(training) + len(held_out) == len(rows)
+    assert held_out
+    assert {(one.judge, one.rater, one.ranks, one.metadata["score"]) for one in training} == {
+        ("person", "reader 1", (2, 1), "6")
+    }
+    assert [one.good for one in verdicts] == [False, True] * len(training)
+    (tmp_path / "people" / "rows.jsonl").write_text("")
+    with pytest.raises(RecordError, match="not what it was"):
+        tiny.run_stage(collect, tmp_path / "again", judge="votes", votes=tmp_path / "people")
+
+
+def test_scores_and_texts_of_a_snapshot_are_kept(tmp_path: Path) -> None:
+    questions = (
+        Asked(key="tone", kind="scale", dimension="tone", low=1, high=5, per_response=True),
+        Asked(key="ideal", kind="text", dimension="overall"),
+    )  # fmt: skip
+    rows = [
+        Row(
+            item=f"I{n}", prompt=(tiny.user(f"q{n}"),), responses=(Candidate(text="a"), Candidate(text="b")),
+            answers=(
+                Opinion(
+                    id=f"j{n}", rater="r", values=(
+                        Given(question="tone", slot=0, num=2.0), Given(question="tone", slot=1, num=5.0),
+                        Given(question="ideal", text=f"better {n}"),
+                    ),
+                ),
+            ),
+        )
+        for n in range(8)
+    ]  # fmt: skip
+    lines = [snapshot.line(row) for row in rows]
+    header = Header(
+        project="P", name="n", questions=questions, guidelines={}, query={}, items=8, answers=8, people=1,
+        sha256=hashlib.sha256("".join(lines).encode()).hexdigest(),
+    )  # fmt: skip
+    snapshot.save(tmp_path / "people", header, lines)
+    tiny.run_stage(collect, tmp_path / "votes", judge="votes", votes=tmp_path / "people", held_out_share=0.25)
+    training, held_out, _ = records(tmp_path / "votes")
+    assert {one.ranks for one in training} == {(2, 1)}
+    ratings = list(read(tmp_path / "votes" / "ratings.jsonl", Rating))
+    written = list(read(tmp_path / "votes" / "conversations.jsonl", Conversation))
+    assert {(one.axis, one.score, one.scale) for one in ratings} == {("tone", 2.0, (1, 5)), ("tone", 5.0, (1, 5))}
+    assert len(written) == len(training) == 8 - len(held_out)
+    # What is held out is held out of everything.
+    assert not {one.prompt for one in held_out} & {one.prompt for one in [*ratings, *written]}

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tutelage import settings
+from tutelage.corpus import writing
 from tutelage.errors import RecordError, SettingsError
 from tutelage.records import Document, read
 from tutelage.run import Run
@@ -19,18 +20,24 @@ ENGLISH = [
 ]
 CHINESE = ["春天的风从海上吹来", "孩子沿着城墙奔跑", "没有人看见那条船靠岸", "雨点落在铁皮屋顶上"]
 
+WORDS = (
+    "今天 明天 孩子 老师 学校 海边 城墙 船上 看见 听到 喜欢 走过 慢慢 大声 轻轻 他们 我们 朋友 父亲 母亲 太阳 月亮 "
+    "房子 街道 市场 苹果 书本 故事 时间 早晨 晚上 山上 河边 鸟儿 花园 火车 旅行 回家 开始 结束 的 了 在 和"
+).split()
+
 
 def story(number: int, chinese: bool = False) -> str:
     draw = random.Random(f"{chinese}{number}")
     if chinese:
-        words = ["".join(chr(draw.randrange(0x4E00, 0x9000)) for _ in range(12)) for _ in range(8)]
+        words = ["".join(draw.choices(WORDS, k=6)) for _ in range(20)]
         return "。".join([draw.choice(CHINESE), *words]) + "。"
     words = ["".join(draw.choices("abcdefghij", k=6)) for _ in range(60)]
-    return f"{draw.choice(ENGLISH)} {' '.join(words)}."
+    words[::5] = draw.choices(("the", "of", "and", "that", "with", "to"), k=12)
+    return f"{draw.choice(ENGLISH)} {' '.join(words[:20])}. {' '.join(words[20:40])}. {' '.join(words[40:])}."
 
 
 def prepared(folder: Path, name: str = "prepare", **values: object) -> Path:
-    recipe = settings.check(prepare.Recipe, values, "test")
+    recipe = settings.check(prepare.Recipe, {"processes": 1} | values, "test")
     with Run.begin(folder / name, "prepare", settings.plain(recipe), quiet=True) as run:
         prepare.execute(recipe, run)
         run.finish()
@@ -50,8 +57,8 @@ def texts(tmp_path: Path) -> Path:
         (folder / f"zh{number:02d}.txt").write_text(story(number, chinese=True), encoding="utf-8")
     (folder / "short.txt").write_text("Too short.")
     (folder / "copy.txt").write_text(story(3).upper())
-    (folder / "near.txt").write_text(story(4).replace(" the ", " a "))
-    (folder / "近似.txt").write_text(story(5, chinese=True).replace("。", ",", 1), encoding="utf-8")
+    (folder / "near.txt").write_text(story(4).replace(" the ", " a ", 1))
+    (folder / "近似.txt").write_text(story(5, chinese=True).replace("。", "。后来，", 1), encoding="utf-8")
     (folder / "gated.jsonl").write_text(json.dumps({"text": story(99), "licence": "GPL-3.0-only"}))
     return folder
 
@@ -65,11 +72,18 @@ def test_documents_refusals_and_card(tmp_path: Path, texts: Path) -> None:
     assert {document.split for document in kept} == {"train", "held_out"}
     assert len({document.id for document in kept}) == 24
 
-    rules = [row["rule"] for row in refused(run)]
-    assert rules == ["licence", "too_short", "exact_duplicate", "near_duplicate", "near_duplicate"]
+    rules = {row["source"].rpartition("/")[2]: row["rule"] for row in refused(run)}
+    assert rules.pop("short.txt") == "too_short"
+    assert rules.pop("gated.jsonl") == "licence"
+    # Of a text and its copies the first stays.
+    assert rules == {
+        "en03.txt": "normalised_duplicate",
+        "near.txt": "near_duplicate",
+        "近似.txt": "near_duplicate",
+    }
     ids = {document.id for document in kept}
     assert all(row["duplicate_of"] in ids for row in refused(run) if row["rule"].endswith("duplicate"))
-    assert "GPL-3.0-only is not allowed" in refused(run)[0]["reason"]
+    assert any("GPL-3.0-only is not allowed" in row["reason"] for row in refused(run))
 
     card = json.loads((run / "card.json").read_text(encoding="utf-8"))
     assert card["documents"] == 24
@@ -93,42 +107,39 @@ def test_the_same_folder_gives_the_same_bytes_elsewhere(tmp_path: Path, texts: P
     assert str(tmp_path) not in (first / "card.json").read_text(encoding="utf-8")
 
 
-def test_near_duplicates_can_stay(tmp_path: Path, texts: Path) -> None:
-    run = prepared(tmp_path, sources=[str(texts)], licence="own", near_duplicates=False)
-    assert len(list(read(run, Document))) == 26
-    assert {row["rule"] for row in refused(run)} == {"licence", "too_short", "exact_duplicate"}
+def test_duplicates_can_stay_on_one_side(tmp_path: Path, texts: Path) -> None:
+    for seed in range(4):
+        run = prepared(
+            tmp_path,
+            f"{seed}",
+            sources=[str(texts)],
+            licence="own",
+            near_duplicates=False,
+            held_out_share=0.4,
+            seed=seed,
+        )
+        sides = {one.source.rpartition("/")[2]: one.split for one in read(run, Document)}
+        assert len(sides) == 26
+        assert sides["near.txt"] == sides["en04.txt"]
+        assert sides["近似.txt"] == sides["zh05.txt"]
+
+
+def test_parts_of_other_files_are_thrown_away(tmp_path: Path, texts: Path) -> None:
+    from tutelage.corpus import reading
+
+    root = tmp_path / "checkpoint"
+    reading.forget_others(root, reading.listings([str(texts / "*.txt")], []))
+    (root / "judged").mkdir()
+    reading.forget_others(root, reading.listings([str(texts / "*.txt")], []))
+    assert (root / "judged").exists()
+    (texts / "one-more.txt").write_text(story(60))
+    reading.forget_others(root, reading.listings([str(texts / "*.txt")], []))
+    assert not (root / "judged").exists()
 
 
 def test_a_licence_can_be_allowed(tmp_path: Path, texts: Path) -> None:
     run = prepared(tmp_path, sources=[str(texts)], licence="own", allow_licences=["GPL-3.0-only"])
     assert "GPL-3.0-only" in {document.licence for document in read(run, Document)}
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_copy_of_a_held_out_text_is_not_trained_on(tmp_path: Path, seed: int) -> None:
-    """Each text twice, in two files that may fall on two sides: whenever they do, the held-out one stays."""
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    for number in range(20):
-        (folder / f"a{number:02d}.txt").write_text(story(number))
-        (folder / f"b{number:02d}.txt").write_text(f"Again: {story(number)}" if number % 2 else story(number).upper())
-    run = prepared(tmp_path, sources=[str(folder)], licence="own", held_out_share=0.4, seed=seed)
-    alone = prepared(
-        tmp_path, "all", sources=[str(folder)], licence="own", held_out_share=0.4, seed=seed, near_duplicates=False
-    )
-    sides: dict[str, set[str]] = {}
-    for document in read(alone, Document):
-        sides.setdefault(document.source[-6:], set()).add(document.split)
-    kept = list(read(run, Document))
-    assert len(kept) == 20
-    for document in kept:
-        if sides[document.source[-6:]] | sides.get(twin(document.source), set()) >= {"held_out", "train"}:
-            assert document.split == "held_out"
-
-
-def twin(source: str) -> str:
-    name = source[-6:]
-    return ("b" if name[0] == "a" else "a") + name[1:]
 
 
 def test_long_documents_are_cut_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -145,31 +156,71 @@ def test_long_documents_are_cut_and_nothing_is_lost(tmp_path: Path) -> None:
     assert {document.split for document in kept} == {"train", "held_out"}
 
 
+def test_a_record_keeps_its_id_and_a_bad_one_stops_nothing(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": f"mine-{number}", "text": story(number), "licence": "MIT"}) for number in range(6)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*lines[:3], '{"text": "broken', '{"words": 1}', *lines[3:]]))
+    run = prepared(tmp_path, sources=[str(tmp_path / "rows.jsonl")])
+    assert [one.id for one in read(run, Document)] == [f"mine-{number}" for number in range(6)]
+    assert [row["rule"] for row in refused(run)] == ["unreadable", "unreadable"]
+
+
+def test_what_gives_a_test_away_is_refused(tmp_path: Path, texts: Path) -> None:
+    question = "How many boats lay in the harbour when the seven lamps of the old lighthouse were lit at dusk?"
+    (tmp_path / "test.jsonl").write_text(json.dumps({"id": "q1", "question": question}))
+    (texts / "leaky.txt").write_text(f"{story(50)}\n\n{question}\n")
+    run = prepared(tmp_path, sources=[str(texts)], licence="own", tests=[str(tmp_path / "test.jsonl")])
+    (row,) = [row for row in refused(run) if row["rule"] == "leak"]
+    assert row["source"].endswith("leaky.txt")
+    assert row["leaks"] == "test.jsonl:q1"
+    card = json.loads((run / "card.json").read_text(encoding="utf-8"))
+    assert card["contamination"]["tests"] == [{"test": "test.jsonl", "items": 1, "given_away": 1}]
+
+
+def test_a_passage_of_many_documents_stays_in_one(tmp_path: Path) -> None:
+    advert = "Planning your big day? Call the wedding company of your choice and receive a free photograph of it all!"
+    rows = [json.dumps({"id": str(n), "text": f"{story(n)}\n\n{advert}\n\n{story(n + 100)}"}) for n in range(30)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    run = prepared(tmp_path, sources=[str(tmp_path / "rows.jsonl")], licence="own")
+    kept = list(read(run, Document))
+    assert len(kept) == 30
+    assert sum(advert in one.text for one in kept) == 1
+    card = json.loads((run / "card.json").read_text(encoding="utf-8"))
+    assert card["passages"]["removed"] == 29
+    assert card["passages"]["top"][0]["documents"] == 30
+
+
 def test_the_pieces_of_python_documentation_keep_their_heading() -> None:
     body = "\n\n".join(story(number) for number in range(5))
     metadata = {"kind": "function", "name": "a.b", "module": "a"}
     document = Document(
         id="1", text=f"a.b(c)\n\n{body}", source="python:a==1", licence="MIT", language="en", metadata=metadata
     )
-    pieces = list(prepare._pieces(document, 1000))
+    pieces = list(writing.cut([document], 1000))
     assert len(pieces) > 2
     assert all(piece.text.startswith("a.b(c)\n\n") for piece in pieces)
     assert len({piece.id for piece in pieces}) == len(pieces)
+    assert pieces[0].id == "1"
 
 
 def test_settings_that_are_missing(tmp_path: Path, texts: Path) -> None:
-    with pytest.raises(SettingsError, match="licence: missing: state the licence of the files"):
+    (texts / "gated.jsonl").unlink()
+    with pytest.raises(RecordError, match="its licence is unknown: state the licence of your files, or own"):
         prepared(tmp_path, sources=[str(texts)])
     with pytest.raises(SettingsError, match="sources: empty"):
         prepared(tmp_path, sources=[])
-    with pytest.raises(RecordError, match="no such file or folder"):
+    with pytest.raises(SettingsError, match="licence: 'MTI' is no licence of SPDX"):
+        prepared(tmp_path, sources=[str(texts)], licence="MTI")
+    with pytest.raises(RecordError, match="no such file"):
         prepared(tmp_path, sources=[str(tmp_path / "missing")], licence="own")
+    with pytest.raises(RecordError, match="no such file"):
+        prepared(tmp_path, sources=[str(texts)], licence="own", tests=[str(tmp_path / "missing.jsonl")])
     assert not (tmp_path / "prepare").exists()
 
 
 def test_when_everything_is_refused_it_says_by_what(tmp_path: Path, texts: Path) -> None:
-    with pytest.raises(RecordError, match=r"nothing is left to train on: refused by licence 29: first texts/copy.txt"):
-        prepared(tmp_path, sources=[str(texts)], licence="LicenseRef-Secret")
-    with pytest.raises(RecordError, match=r"refused by too_short 28, licence 1"):
+    with pytest.raises(RecordError, match=r"nothing is left to train on: refused by licence 29: such as texts/"):
+        prepared(tmp_path, sources=[str(texts)], licence="GPL-2.0-only")
+    with pytest.raises(RecordError, match=r"refused by licence 1, too_short 28"):
         prepared(tmp_path, sources=[str(texts)], licence="own", min_characters=100_000)
     assert not (tmp_path / "prepare").exists()
+    assert not (tmp_path / "prepare.partial").exists()

@@ -1,6 +1,7 @@
 import json
 import random
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from tutelage import settings
+from tutelage.corpus import shards, vocabulary
+from tutelage.corpus.encoding import byte_symbols
 from tutelage.errors import RecordError, SettingsError
 from tutelage.records import Document, identify, write
-from tutelage.run import Run
+from tutelage.run import Run, file_hash
 from tutelage.stages import tokenizer
 
 WORDS = [
@@ -73,7 +76,7 @@ def test_special_tokens_come_first(loaded) -> None:
 
 def test_the_next_256_are_the_bytes(run: Path) -> None:
     vocabulary = json.loads((run / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    assert {token for token, place in vocabulary.items() if 7 <= place < 263} == set(tokenizer._byte_symbols().values())
+    assert {token for token, place in vocabulary.items() if 7 <= place < 263} == set(byte_symbols().values())
     assert len(vocabulary) == len(set(vocabulary.values())) <= 600
 
 
@@ -144,21 +147,19 @@ def test_two_trainings_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
     assert hashes[0] == hashes[1]
 
 
-def test_the_text_to_learn_from_is_bounded_and_drawn() -> None:
-    documents = corpus()[:100]
-    chosen = tokenizer.choose(documents, 0.005, seed=1)
-    assert sum(len(text.encode()) for text in chosen) <= 5000
-    assert chosen != [document.text for document in documents[: len(chosen)]]
-    assert tokenizer.choose(documents, 0.005, seed=2) != chosen
-    assert tokenizer.choose(list(reversed(documents)), 0.005, seed=1) == chosen
-    assert len(tokenizer.choose(documents, 1e-9, seed=1)) == 1
-
-
 def test_the_report(run: Path) -> None:
     report = json.loads((run / "tokenizer_report.json").read_text(encoding="utf-8"))
     assert report["special_tokens"]["<|end|>"] == 6
     # Held-out text is measured, a word of which no two letters were seen together: a token a byte.
     assert list(report["languages"]) == ["en"]
+    assert report["round_trip"] == {"texts": 1, "changed": 0, "examples": []}
+    assert report["encoder"].startswith("the fast encoder")
+    assert report["learned_from"]["documents"] == 260
+    assert set(report["learned_from"]["languages"]) == {"en", "zh"}
+    assert len(report["longest_tokens"][0]) > 1
+    assert "".join(report["languages"]["en"]["samples"][0]) == ("zebrafish " * 200)[: vocabulary.SAMPLE_CHARACTERS]
+    assert sum(report["tokens_of_a_han_character"].values()) == len(set(vocabulary.COMMON_HAN))
+    assert 0 <= report["han_text_of_such_characters"] <= 1
     assert report["languages"]["en"]["characters"] == len("zebrafish " * 200)
     assert report["languages"]["en"]["characters_per_token"] == 1.0
     assert 1 < report["tokens_per_han_character"] <= 3
@@ -195,5 +196,57 @@ def test_pieces_of_a_character_are_shown_as_bytes() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         small = tokenizer.learn(["abc"], 263)
-    assert tokenizer._cut(small, "中a") == ["\\xe4", "\\xb8", "\\xad", "a"]
+    assert vocabulary.cut(small, "中a") == ["\\xe4", "\\xb8", "\\xad", "a"]
     assert small.get_vocab_size() == 263
+
+
+@pytest.mark.parametrize("options", [{"digits": "single"}, {"han": "single"}, {"spaces": "single"}, {"han": "runs"}])
+def test_how_text_is_cut(tmp_path: Path, options: dict[str, str]) -> None:
+    folder = trained(tmp_path, corpus(), vocab_size=600, **options)
+    made = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    pieces = [piece for piece, _ in made.pre_tokenizer.pre_tokenize_str("x12 函数y  ")]
+    assert ("12" not in pieces) == (options.get("digits") == "single")
+    assert any("y" in piece and len(piece) > 1 for piece in pieces) == ("han" not in options)
+    assert ("ĠĠ" in pieces) == ("spaces" not in options)
+    assert AutoTokenizer.from_pretrained(str(folder))("x12 函数y")["input_ids"] == made.encode("x12 函数y").ids
+
+
+def test_unigram(tmp_path: Path) -> None:
+    first = trained(tmp_path, corpus(), "first", vocab_size=500, model="unigram")
+    report = json.loads((first / "tokenizer_report.json").read_text())
+    assert report["round_trip"]["changed"] == 0
+    assert report["encoder"].startswith("the library's encoder: the model is Unigram")
+    loaded = AutoTokenizer.from_pretrained(str(first))
+    for text in ("returns the array", "函数返回值", "\x00 never seen: ñ 🙂\n"):
+        assert loaded.decode(loaded(text)["input_ids"]) == text
+
+
+def test_shards_hold_every_training_document(tmp_path: Path) -> None:
+    documents = [replace(document, source=f"s{place % 2}") for place, document in enumerate(corpus())]
+    run = trained(tmp_path, documents, vocab_size=600, shards=True)
+    report = json.loads((run / "tokenizer_report.json").read_text())
+    index = shards.read_index(run / "shards")
+    assert index["end"] == tokenizer.SPECIAL.index(tokenizer.END_OF_TEXT)
+    assert index["tokenizer"] == file_hash(run / "tokenizer.json")
+    assert sum(source["documents"] for source in report["shards"].values()) == 260
+    shards.verify(run / "shards")
+    made = Tokenizer.from_file(str(run / "tokenizer.json"))
+    for source in ("s0", "s1"):
+        pieces = sorted(
+            (piece for piece in shards.Loader(run / "shards", 512) if piece.source == source),
+            key=lambda piece: piece.first,
+        )
+        text = made.decode([token for piece in pieces for token in piece.tokens.tolist()], skip_special_tokens=False)
+        own = [document.text for document in documents if document.source == source and document.split == "train"]
+        assert text == "".join(f"{one}<|endoftext|>" for one in own)
+    again = trained(tmp_path, documents, "again", vocab_size=600, shards=True)
+    for path in sorted((run / "shards").iterdir()):
+        assert path.read_bytes() == (again / "shards" / path.name).read_bytes()
+
+
+def test_many_sources_share_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "NAMED", 3)
+    documents = [replace(document, source=f"s{min(place % 40, 5)}") for place, document in enumerate(corpus())]
+    run = trained(tmp_path, documents, vocab_size=600, shards=True)
+    names = {source["name"] for source in shards.read_index(run / "shards")["sources"]}
+    assert names == {"s5", "s0", "other"}

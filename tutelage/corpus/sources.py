@@ -1,33 +1,57 @@
 """Where text comes from: this Python's documentation, or the user's own files.
 
-A source is written in a recipe as ``python``, or as the path of a file or folder. Text files are one document each;
-tables and JSONL are one document a row, from its column ``text``. The names of sources in the output are relative, so
-that the same folder elsewhere gives the same documents.
+A source is written in a recipe as ``python``, or as the path of a file or folder, or as a pattern such as
+``crawl/*.warc.gz``. Text files are one document each, tables one a row, web archives one a page, books one a chapter.
+The names of sources in the output are relative, so that the same folder elsewhere gives the same documents.
+
+Reading is two steps, so that the slow one can be done by many processes: `entries` finds what there is to read, a
+little at a time, and `document` makes text of one. One bad record never stops a run: it is a `Fault` with its place.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
+import glob
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from tutelage.corpus import python_docs
-from tutelage.corpus.cleaning import html_text
-from tutelage.corpus.languages import language
-from tutelage.errors import RecordError
-from tutelage.records import Document, identify, json_lines
+from tutelage.corpus import compression, encodings, epub, html, languages, licences, python_docs, rows, terms, warc
+from tutelage.errors import MissingExtraError, RecordError
+from tutelage.records import Document, identify
 from tutelage.run import combine, file_hash
 
 PYTHON = "python"
-PAGES = (".html", ".htm")
+PAGES = (".html", ".htm", ".xhtml")
 TEXTS = (".txt", ".md", ".rst", *PAGES)
-TABLES = (".jsonl", ".parquet", ".csv")
+TABLES = (*rows.JSON, ".parquet", *rows.SEPARATED)
+ARCHIVES = (".warc", ".epub")
+KNOWN = (*TEXTS, *TABLES, *ARCHIVES)
 TEXT_FIELDS = ("text", "content")
+PAGE_FIELDS = ("html", "raw_html")
+LICENCE_FIELDS = ("licence", "license", "spdx")
+KEPT_FIELDS = ("title", "author", "date")
+"""Fields of a row that go into a document's metadata."""
+COLUMNS = (
+    *TEXT_FIELDS,
+    *PAGE_FIELDS,
+    *LICENCE_FIELDS,
+    *KEPT_FIELDS,
+    "id",
+    "url",
+    "source",
+    "language",
+    "lang",
+    "metadata",
+)
+LONGEST = 32 << 20
+"""Bytes that a record may unpack to; a longer one is refused, and never in memory whole."""
+
+Form = Literal["text", "html", "book"]
+Extraction = Literal["fast", "precise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +64,54 @@ class Listing:
     """How many files of a folder cannot be, by extension."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something to read, as it was found. A field that nothing is said of is empty."""
+
+    content: str
+    form: Form
+    id: str = ""
+    source: str = ""
+    licence: str = ""
+    """As SPDX writes it; "unknown" where the record has the field and it says nothing."""
+    url: str = ""
+    language: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A record that cannot be read."""
+
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
 def listing(source: str) -> Listing:
-    """The files of a path; hidden ones are passed over.
+    """The files of a path or a pattern; hidden ones are passed over, and so are those that describe others.
 
     Raises:
         RecordError: nothing is there, or nothing that can be read.
     """
     path = Path(source)
-    known = ", ".join((*TEXTS, *TABLES))
+    known = ", ".join(KNOWN)
+    if not path.exists() and glob.has_magic(source):
+        found = sorted(Path(name) for name in glob.iglob(source, recursive=True))  # noqa: PTH207
+        if not found:
+            raise RecordError(f"{source}: no file is called so: give a path, or a pattern that fits one")
+        parts = [listing(str(file)) for file in found if file.is_dir() or extension(file) in KNOWN]
+        if not parts:
+            raise RecordError(f"{source}: {len(found)} files, none that can be read: put in files of {known}")
+        unread = Counter(file.suffix or "without" for file in found if file.is_file() and extension(file) not in KNOWN)
+        for part in parts:
+            unread.update(part.unread)
+        read = [named for part in parts for named in part.read if len(parts) == 1 or not _describes(named[0])]
+        return Listing(tuple(dict.fromkeys(read)), dict(sorted(unread.items())))
     if path.is_file():
-        if extension(path) not in (*TEXTS, *TABLES):
+        if extension(path) not in KNOWN:
             raise RecordError(f"{path}: cannot read {path.suffix or 'a file without extension'}: give one of {known}")
         if path.stat().st_size == 0:
             raise RecordError(f"{path}: empty: it should hold text")
@@ -57,30 +119,90 @@ def listing(source: str) -> Listing:
     if not path.is_dir():
         raise RecordError(f"{path}: no such file or folder: give a path, or {PYTHON!r} for this Python's documentation")
     files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
-    read = [file for file in files if extension(file) in (*TEXTS, *TABLES)]
+    files = [file for file in files if not _describes(file)]
+    read = [file for file in files if extension(file) in KNOWN]
     if not read:
         raise RecordError(f"{path}: {len(files)} files, none that can be read: put in files of {known}")
     top = path.resolve().name
-    unread = Counter(file.suffix or "without" for file in files if file not in set(read))
+    unread = Counter(file.suffix or "without" for file in files if extension(file) not in KNOWN)
     named = tuple((file, f"{top}/{file.relative_to(path).as_posix()}") for file in read)
     return Listing(named, dict(sorted(unread.items())))
 
 
-def documents(path: Path, name: str, licence: str) -> Iterator[Document]:
-    """The documents of one file, which goes by ``name``. A row's own ``licence`` comes before the one given.
+def entries(path: Path, name: str) -> Iterator[Entry | Fault]:
+    """What there is to read in a file, which goes by ``name``, a little at a time.
+
+    Nothing is raised for what is in the file: a file that is damaged gives what can be read of it, and then a fault.
+    What lies beside it is heeded: ``index.jsonl`` in its folder, ``NAME.index.jsonl``, a licence file.
+    """
+    try:
+        if path.stat().st_size:
+            yield from _entries(path, name)
+        else:
+            yield Fault(str(path), "empty: it should hold text")
+    except RecordError as error:
+        yield Fault(str(path), str(error).removeprefix(f"{path}: "))
+    except OSError as error:
+        yield Fault(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}")
+
+
+def document(
+    entry: Entry, card: terms.Card | None = None, extraction: Extraction = "fast", language: bool = True
+) -> Document | Fault:
+    """The document that an entry makes: its text, its licence and where that is stated, its language.
+
+    language: whether it is looked for; else it is what the record says, or "und", and `treatment.treat` finds it.
+
+    The licence is that of the record, else that of the source's card, else that of a licence file beside it. What the
+    text itself says of its licence is held against it as well: then both must be allowed.
 
     Raises:
-        RecordError: a line that is broken or has no text, with its place; or text that is not UTF-8.
+        MissingExtraError: ``precise`` extraction without trafilatura.
     """
-    if extension(path) in TEXTS:
-        text = _text(path)
-        text = html_text(text) if extension(path) in PAGES else text
-        yield _document(text, name, licence, {"file": name})
-        return
+    metadata = dict(entry.metadata)
+    headers, beside = metadata.pop("headers", ""), metadata.pop("beside", "")
+    text, own = entry.content, ""
+    if entry.form == "text":
+        own = terms.licence_of_text(text)
+    else:
+        own = terms.licence_of_page(text)
+        if reserved := terms.reservation(text, headers):
+            metadata["reservation"] = reserved
+        text = _readable(text, entry, extraction)
+    if not text.strip():
+        return Fault(_place(entry), "no text in it")
+    licence, metadata["evidence"] = _licence(entry.licence, own, card or terms.Card(), beside)
+    if card is not None and card.origin:
+        metadata["origin"] = card.origin
+    if entry.url:
+        metadata["url"] = entry.url
+    told = languages.language(text) if language else "und"
+    if told == "zh":
+        metadata["script"] = languages.chinese_script(text)
+    return Document(
+        id=entry.id or identify(entry.source, text),
+        text=text,
+        source=entry.source,
+        licence=licence,
+        language=entry.language if told == "und" and entry.language else told,
+        metadata={key: value for key, value in metadata.items() if value},
+    )
+
+
+def documents(path: Path, name: str, licence: str) -> Iterator[Document]:
+    """The documents of one file, for a small run. A row's own ``licence`` comes before the one given.
+
+    Raises:
+        RecordError: the first record that cannot be read, with its place.
+    """
+    card = terms.Card(licence=licence)
     found = False
-    for number, (where, row) in enumerate(_rows(path), start=1):
+    for entry in entries(path, name):
+        made = entry if isinstance(entry, Fault) else document(entry, card)
+        if isinstance(made, Fault):
+            raise RecordError(str(made))
         found = True
-        yield _row_document(row, where, name, licence, number)
+        yield made
     if not found:
         raise RecordError(f"{path}: empty: it should hold at least one row")
 
@@ -93,84 +215,213 @@ def fingerprint(source: str) -> str:
     """
     if source == PYTHON:
         return python_docs.fingerprint()
-    return combine({name: file_hash(path) for path, name in listing(source).read})
+    found = {name: file_hash(path) for path, name in listing(source).read}
+    path = Path(source)
+    told = [*path.rglob("*.index.jsonl"), *path.rglob("index.jsonl")] if path.is_dir() else [_index_file(path)]
+    return combine(
+        found
+        | {f"index {file.name} {place}": file_hash(file) for place, file in enumerate(sorted(told)) if file.is_file()}
+    )
 
 
 def extension(path: Path) -> str:
     """``.jsonl`` of ``a.jsonl`` and of ``a.jsonl.gz``."""
-    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    return (path.with_suffix("") if path.suffix.lower() in compression.SUFFIXES else path).suffix.lower()
+
+
+def _entries(path: Path, name: str) -> Iterator[Entry | Fault]:
+    kind = extension(path)
+    deep = name.count("/")
+    beside = _beside(path.parent, path.parents[deep - 1] if deep else path.parent)
+    if kind in TEXTS:
+        yield _file(path, name, kind, beside)
+    elif kind in TABLES:
+        yield from _table(path, name, kind, beside)
+    elif kind == ".warc":
+        yield from _archive(path, name, beside)
+    else:
+        yield from _book(path, name, beside)
+
+
+def _file(path: Path, name: str, kind: str, beside: str) -> Entry:
+    content = compression.whole(path, LONGEST)
+    page = kind in PAGES
+    text = (encodings.decode_page(content) if page else encodings.decode(content)).text
+    told = _index(path.parent / "index.jsonl", "file").get(path.name, {})
+    return _described(Entry(text, "html" if page else "text", source=name, metadata={"file": name}), told, beside)
+
+
+def _table(path: Path, name: str, kind: str, beside: str) -> Iterator[Entry | Fault]:
+    for row in rows.rows(path, kind, LONGEST, COLUMNS, (*TEXT_FIELDS, *PAGE_FIELDS)):
+        yield Fault(row.place, row.fault) if row.fault else _row(row, name, beside)
+
+
+def _archive(path: Path, name: str, beside: str) -> Iterator[Entry | Fault]:
+    told = _index(_index_file(path), "url")
+    for number, page in enumerate(warc.pages(path, LONGEST), start=1):
+        if isinstance(page, warc.Broken):
+            yield Fault(f"{path}: byte {page.offset}", page.reason)
+            continue
+        metadata = {"file": name, "row": str(number), "headers": page.headers}
+        form: Form = "html" if "html" in page.type else "text"
+        entry = Entry(page.text, form, source=name, url=page.url, metadata={key: v for key, v in metadata.items() if v})
+        yield _described(entry, told.get(page.url, {}), beside)
+
+
+def _book(path: Path, name: str, beside: str) -> Iterator[Entry | Fault]:
+    for number, chapter in enumerate(epub.chapters(path, LONGEST), start=1):
+        if isinstance(chapter, epub.Missing):
+            yield Fault(f"{path}: {chapter.place}", chapter.reason)
+            continue
+        metadata = {"file": name, "row": str(number), "title": chapter.title, "beside": beside}
+        rights = licences.of_address(chapter.rights)
+        yield Entry(
+            chapter.page, "book", source=name, licence=rights, metadata={k: v for k, v in metadata.items() if v}
+        )
+
+
+def _row(row: rows.Row, name: str, beside: str) -> Entry | Fault:
+    metadata = {"file": name, "row": str(row.number)} | ({"beside": beside} if beside else {})
+    if isinstance(row.value, str):
+        return Entry(row.value, "text", source=name, metadata=metadata)
+    if not isinstance(row.value, dict):
+        return Fault(row.place, f"{type(row.value).__name__}: write an object with a field {TEXT_FIELDS[0]!r}")
+    value = cast(dict[str, Any], row.value)
+    named = next((name for name in (*TEXT_FIELDS, *PAGE_FIELDS) if value.get(name) is not None), None)
+    if named is None:
+        named = next((name for name in (*TEXT_FIELDS, *PAGE_FIELDS) if name in value), None)
+        why = f"{named}: found nothing: it should be text" if named else f"no field {TEXT_FIELDS[0]!r}"
+        return Fault(row.place, why if named else f"{why}: found {', '.join(map(str, value)) or 'nothing'}")
+    text = value[named]
+    if isinstance(text, bytes):
+        text = encodings.decode(text).text
+    if not isinstance(text, str):
+        return Fault(row.place, f"{named}: found {type(text).__name__}: it should be text")
+    metadata |= {key: str(value[key]) for key in KEPT_FIELDS if isinstance(value.get(key), str | int)}
+    inner = value.get("metadata")
+    inner = _parsed(inner) if isinstance(inner, str) else inner
+    if isinstance(inner, dict):
+        known = cast(dict[Any, Any], inner)
+        metadata = {str(key): str(one) for key, one in known.items() if one is not None} | metadata
+    return Entry(
+        content=text,
+        form="html" if named in PAGE_FIELDS else "text",
+        id=_said(value, "id"),
+        source=_said(value, "source") or name,
+        licence=_stated(value),
+        url=_said(value, "url"),
+        language=_said(value, "language") or _said(value, "lang"),
+        metadata=metadata,
+    )
+
+
+def _stated(value: Mapping[str, Any]) -> str:
+    """What a row says of its licence; where it has the field and leaves it empty, that is unknown."""
+    fields = [name for name in LICENCE_FIELDS if name in value]
+    if not fields:
+        return ""
+    said = next((value[name] for name in fields if value[name]), "")
+    return licences.normal(str(said[0] if isinstance(said, list) and said else said))
+
+
+def _said(value: Mapping[str, Any], name: str) -> str:
+    found = value.get(name)
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
+def _described(entry: Entry, told: Mapping[str, Any], beside: str) -> Entry:
+    """The entry with what an index says of it."""
+    return Entry(
+        content=entry.content,
+        form=entry.form,
+        id=_said(told, "id"),
+        source=_said(told, "source") or entry.source,
+        licence=_stated(told),
+        url=entry.url or _said(told, "url"),
+        language=_said(told, "language") or _said(told, "lang"),
+        metadata=entry.metadata | ({"beside": beside} if beside else {}),
+    )
+
+
+def _licence(stated: str, own: str, card: terms.Card, beside: str) -> tuple[str, str]:
+    """(licence, where it is stated)."""
+    if stated:
+        found, evidence = stated, "record"
+    elif card.licence:
+        found, evidence = licences.normal(card.licence), card.evidence or "card"
+    elif beside:
+        found, _, evidence = beside.partition(" ")
+    else:
+        found, evidence = "", ""
+    if own and own != found:
+        return licences.both(found, own), f"{evidence} and text" if evidence else "text"
+    return found or licences.UNKNOWN, evidence or "nowhere"
+
+
+def _readable(page: str, entry: Entry, extraction: Extraction) -> str:
+    if entry.form == "book":
+        return html.all_text(page)
+    if extraction == "fast":
+        return html.main_text(page)
+    try:
+        import trafilatura
+    except ImportError:
+        raise MissingExtraError("trafilatura", "precise", "extraction: precise") from None
+    return trafilatura.extract(page, url=entry.url or None, output_format="markdown", include_comments=False) or ""
+
+
+def _place(entry: Entry) -> str:
+    row = entry.metadata.get("row")
+    return f"{entry.metadata.get('file') or entry.source}{f': row {row}' if row else ''}"
 
 
 def _is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
 
 
-def _text(path: Path) -> str:
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: not UTF-8 at byte {error.start}: convert it first") from None
-    except (gzip.BadGzipFile, EOFError):
-        raise RecordError(f"{path}: named .gz but not whole gzip data") from None
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    match extension(path):
-        case ".jsonl":
-            yield from json_lines(path)
-        case ".csv":
-            rows = csv.DictReader(io.StringIO(_text(path), newline=""))
-            try:
-                for row in rows:
-                    yield f"{path}:{rows.line_num}", row
-            except csv.Error as error:
-                raise RecordError(f"{path}:{rows.line_num}: broken CSV: {error}") from None
-        case _:
-            yield from _parquet(path)
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise RecordError(f"{path}: not a Parquet file: {error}") from None
-    with file:
-        number = 0
-        for batch in file.iter_batches(batch_size=4096):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}: row {number}", row
-
-
-def _row_document(value: Any, where: str, name: str, licence: str, number: int) -> Document:
-    if isinstance(value, str):
-        return _document(value, name, licence, {"file": name, "row": str(number)})
-    if not isinstance(value, dict):
-        raise RecordError(f"{where}: {type(value).__name__}: write an object with a field {TEXT_FIELDS[0]!r}")
-    row = cast(dict[str, Any], value)
-    field = next((field for field in TEXT_FIELDS if field in row), None)
-    if field is None:
-        raise RecordError(f"{where}: no field {TEXT_FIELDS[0]!r}: found {', '.join(map(str, row)) or 'nothing'}")
-    text = row[field]
-    if not isinstance(text, str):
-        raise RecordError(f"{where}: {field}: found {type(text).__name__}: it should be text")
-    metadata = {"file": name, "row": str(number)}
-    if isinstance(row.get("metadata"), dict):
-        metadata = {str(key): str(known) for key, known in row["metadata"].items()} | metadata
-    stated = row.get("licence") or row.get("license") or licence
-    return _document(text, str(row.get("source") or name), str(stated), metadata)
-
-
-def _document(text: str, source: str, licence: str, metadata: dict[str, str]) -> Document:
-    return Document(
-        id=identify(source, text),
-        text=text,
-        source=source,
-        licence=licence,
-        language=language(text),
-        metadata=metadata,
+def _describes(file: Path) -> bool:
+    """Whether a file tells of others: an index, a licence."""
+    name = file.name.lower()
+    return (
+        name == "index.jsonl"
+        or name.endswith(".index.jsonl")
+        or name in ("license.txt", "licence.txt", "license.md", "copying.txt")
     )
+
+
+def _index_file(path: Path) -> Path:
+    """``pages.index.jsonl`` of ``pages.warc.gz``."""
+    bare = path.with_suffix("") if path.suffix.lower() in compression.SUFFIXES else path
+    return bare.with_suffix(".index.jsonl")
+
+
+def _index(file: Path, key: str) -> Mapping[str, Any]:
+    """What an index says, by the last part of ``file`` or by ``url``; nothing if there is none."""
+    if not file.is_file():
+        return {}
+    return _read_index(file, key, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read_index(file: Path, key: str, changed: int) -> Mapping[str, Any]:
+    del changed  # only there so that a file that was written anew is read anew
+    found: dict[str, Any] = {}
+    for row in rows.rows(file, ".jsonl", LONGEST):
+        if isinstance(row.value, dict) and isinstance(row.value.get(key), str):
+            value = cast(dict[str, Any], row.value)
+            found[Path(value[key]).name if key == "file" else value[key]] = value
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _beside(folder: Path, top: Path) -> str:
+    """``MIT LICENSE``: the licence that the nearest file of that kind states, up to the source's own folder."""
+    licence, file = terms.licence_beside(folder, top)
+    return f"{licence} {file}" if licence != licences.UNKNOWN else ""

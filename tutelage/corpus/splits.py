@@ -1,34 +1,23 @@
-"""Which documents are held out: whole parts of a package, whole files, by a hash that does not move.
+"""Which documents are held out: whole clusters of texts that are alike, by the part of a package or the file that the
+first of them is from, and by a hash that does not move.
 
-Adding a document never moves another one to the other side.
+Adding a document never moves another one to the other side, unless it joins two clusters.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
 
 from tutelage.records import Document
 
 PART = 3
 """Names of a module that make a part of a package."""
 
-
-def hold_out(documents: Sequence[Document], share: float, seed: int) -> list[Document]:
-    """The documents, each with its split, in order. About ``share`` of the groups are held out.
-
-    If there is a share and there are two groups at all, at least one is held out and at least one is trained on. A
-    single file is one group; then its documents are groups.
-    """
-    names = [group(document) for document in documents]
-    if len(set(names)) < 2:
-        names = [document.id for document in documents]
-    chosen = held_out_groups(set(names), share, seed)
-    return [
-        replace(document, split="held_out" if name in chosen else "train")
-        for document, name in zip(documents, names, strict=True)
-    ]
+Values = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int64]
 
 
 def group(document: Document) -> str:
@@ -43,18 +32,34 @@ def group(document: Document) -> str:
         return f"topic:{known.get('name', document.id)}"
     if known.get("module"):
         return ".".join(known["module"].split(".")[:PART])
-    return f"{known.get('file', document.source)}:{known.get('row', '')}"
+    if known.get("row"):
+        return f"{known.get('file', document.source)}:{known['row']}"
+    return str(known.get("file", document.source))
 
 
-def held_out_groups(names: set[str], share: float, seed: int) -> set[str]:
-    """The groups whose hash with the seed falls below the share."""
-    if share <= 0 or len(names) < 2:
-        return set()
-    values = {name: _value(name, seed) for name in names}
-    ordered = sorted(names, key=lambda name: (values[name], name))
-    chosen = {name for name in names if values[name] < share} or {ordered[0]}
-    return chosen - {ordered[-1]}
+def value(name: str, seed: int) -> int:
+    """A number of 64 bits for a group, drawn by the seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "replace")).digest()[:8], "big")
 
 
-def _value(name: str, seed: int) -> float:
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "big") / 2**64
+def held_out(values: Values, alone: Values, stands_for: Places, share: float) -> npt.NDArray[np.bool_]:
+    """Which documents are held out: about ``share`` of the groups.
+
+    If there is a share and there are two groups at all, at least one is held out and at least one is trained on. Where
+    all is one group, a single file, its documents are groups.
+
+    Args:
+        values: of each document's group, by `value`.
+        alone: the same of the document by itself.
+        stands_for: for each document the number of the one that stands for its cluster.
+    """
+    if share <= 0 or not len(values):
+        return np.zeros(len(values), dtype=bool)
+    known = np.unique(values)
+    drawn = (alone if len(known) < 2 else values)[stands_for]
+    known = np.unique(drawn)
+    if len(known) < 2:
+        return np.zeros(len(values), dtype=bool)
+    bound = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
+    held = drawn < bound
+    return (held | (drawn == known[0])) & (drawn != known[-1])

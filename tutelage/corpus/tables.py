@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tutelage.corpus.parts import strings
 from tutelage.records import Document
 
-ROWS = 50_000
-"""Rows of a file."""
-
-SHOWN = 200
+SHOWN = 400
 """Characters of a refused text that are kept."""
 
-_DOCUMENT = ("id", "text", "source", "licence", "language", "split", "metadata")
-_REFUSAL = ("id", "source", "licence", "name", "rule", "reason", "text", "duplicate_of")
+DOCUMENT = ("id", "text", "source", "licence", "language", "split", "metadata")
+REFUSAL = ("id", "source", "licence", "language", "name", "rule", "reason", "text", "duplicate_of", "leaks")
 
 
 class Refusal(NamedTuple):
@@ -29,50 +30,54 @@ class Refusal(NamedTuple):
     """What was found."""
     duplicate_of: str = ""
     """The id of the document that stands for it."""
+    leaks: str = ""
+    """The test items that it gives away, as "test:item", a comma between them."""
 
 
-def write_documents(folder: Path, documents: Sequence[Document]) -> None:
-    """Writes ``folder/00000.parquet`` and so on, as `tutelage.records.read` reads them."""
+def document_table(documents: Sequence[Document]) -> pa.Table:
+    """The columns of documents, as `tutelage.records.read` reads them."""
     rows = [
-        {
-            "id": document.id,
-            "text": document.text,
-            "source": document.source,
-            "licence": document.licence,
-            "language": document.language,
-            "split": document.split,
-            "metadata": json.dumps(document.metadata, ensure_ascii=False, sort_keys=True),
-        }
-        for document in documents
+        (one.id, one.text, one.source, one.licence, one.language, one.split, packed(one.metadata)) for one in documents
     ]
-    _write(folder, rows, _DOCUMENT)
+    return _table(DOCUMENT, rows)
 
 
-def write_refusals(folder: Path, refusals: Sequence[Refusal]) -> None:
-    """Writes what was left out, with the start of its text."""
+def refusal_table(refusals: Iterable[Refusal]) -> pa.Table:
+    """The columns of refusals, with the start of each text."""
     rows = [
-        {
-            "id": refusal.document.id,
-            "source": refusal.document.source,
-            "licence": refusal.document.licence,
-            "name": refusal.document.metadata.get("name", ""),
-            "rule": refusal.rule,
-            "reason": refusal.reason,
-            "text": refusal.document.text[:SHOWN],
-            "duplicate_of": refusal.duplicate_of,
-        }
-        for refusal in refusals
-    ]
-    _write(folder, rows, _REFUSAL)
+        (
+            one.document.id, one.document.source, one.document.licence, one.document.language,
+            one.document.metadata.get("name", ""), one.rule, one.reason, one.document.text[:SHOWN],
+            one.duplicate_of, one.leaks,
+        )
+        for one in refusals
+    ]  # fmt: skip
+    return _table(REFUSAL, rows)
 
 
-def _write(folder: Path, rows: Sequence[dict[str, str]], columns: Sequence[str]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def write(path: Path, table: pa.Table) -> None:
+    """Writes Parquet. A table without rows is written too: whoever reads the folder finds its columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd")
 
-    schema = pa.schema([(name, pa.string()) for name in columns])
-    folder.mkdir(parents=True, exist_ok=True)
-    # A table without rows is written too: whoever reads the folder finds its columns.
-    for number, start in enumerate(range(0, max(1, len(rows)), ROWS)):
-        table = pa.Table.from_pylist(list(rows[start : start + ROWS]), schema=schema)
-        pq.write_table(table, folder / f"{number:05d}.parquet", compression="zstd")
+
+def packed(metadata: dict[str, str]) -> str:
+    """Metadata as one column holds it."""
+    return json.dumps(metadata, ensure_ascii=False, sort_keys=True)
+
+
+def unpacked(table: pa.Table) -> list[Document]:
+    """The documents of a table."""
+    columns = (table.column(name).to_pylist() for name in DOCUMENT)
+    return [
+        Document(
+            id=id, text=text, source=source, licence=licence, language=language, split=split,
+            metadata=json.loads(metadata),
+        )
+        for id, text, source, licence, language, split, metadata in zip(*columns, strict=True)
+    ]  # fmt: skip
+
+
+def _table(names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    return pa.table({name: strings(list(column)) for name, column in zip(names, columns, strict=True)})

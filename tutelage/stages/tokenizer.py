@@ -1,30 +1,31 @@
-"""documents -> tokenizer: byte-level pairs, learned on the training documents
+"""documents -> tokenizer: pieces of text, learned on the training documents, and the documents in them
 
 Any text can be written in it and read back, byte for byte: its first tokens are the special ones, the next 256 are
 the bytes, and the rest are what is frequent in the documents.
 
-Source: Sennrich, Haddow and Birch 2016, arXiv 1508.07909 (byte-pair encoding); Radford et al. 2019 (on bytes). Words
-are split before as in GPT-4 and Llama 3: numbers in up to three digits, a space with the word that it precedes.
+Source: byte-pair encoding, Sennrich, Haddow and Birch 2016, arXiv 1508.07909, on bytes, Radford et al. 2019; unigram,
+Kudo 2018, arXiv 1804.10959. Words are split before as in GPT-4 and Llama 3: numbers in up to three digits, a space
+with the word that it precedes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tutelage.corpus.languages import han_characters
+from tutelage.corpus import columns, vocabulary
+from tutelage.corpus.encoding import Encoder, pattern
+from tutelage.corpus.shards import Writer
 from tutelage.errors import RecordError
 from tutelage.model.chat import TEMPLATE
-from tutelage.records import Document, read
-from tutelage.run import Run, write_json
+from tutelage.model.device import threads
+from tutelage.run import Run, file_hash, write_json
 from tutelage.settings import Input
 
 MAKES = "tokenizer"
@@ -33,21 +34,14 @@ PAD, END_OF_TEXT, END = "<|pad|>", "<|endoftext|>", "<|end|>"
 SPECIAL = (PAD, END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", END)
 """Their ids are 0 to 6, in this order."""
 
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""How text is cut before pairs are joined: no token reaches over such a border."""
-
-COMMON_HAN = (
-    "的一是了我不人在他有这个上们来到时大地为子中你说生国年着就那和要她出也得里后自以会家可下而过天去能对小多然于心学"
-    "么之都好看起发当没成只如事把还用第样道想作种开美总从无情己面最女但现前些所同日手又行意动方期它头经长儿回位分爱"
-)
-"""Frequent Chinese characters, to measure by where the documents have none."""
-
-SAMPLE_WORDS = 20
 MEASURED = 2_000_000
 """Characters of each language that are encoded for the report, at most."""
+
+COMPARED = 200
+"""Texts on which the fast encoder must give the library's ids before it is used."""
+
+NAMED = 200
+"""Sources that have shards of their own, the largest; what is left of more goes into one, ``other``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,76 +52,78 @@ class Recipe:
     """What `prepare` made, or a file of documents. Held-out ones are not looked at."""
     vocab_size: Annotated[int, Field(ge=256 + len(SPECIAL), le=1_000_000)] = 4096
     """Tokens in all. A small model is better off with few: each costs a row of its embedding."""
+    model: Literal["bpe", "unigram"] = "bpe"
+    """bpe: pairs of tokens are joined, the most frequent first; unigram: of many pieces the most useful are kept, which
+    takes minutes a megabyte."""
+    digits: Literal["threes", "single", "runs"] = "threes"
+    """Numbers in up to three digits, each digit alone (single), or whole (runs)."""
+    han: Literal["words", "runs", "single"] = "words"
+    """Chinese characters as other letters (words); never in a token with other letters (runs); each alone (single)."""
+    spaces: Literal["runs", "single"] = "runs"
+    """Several spaces or line ends as one token (runs), which code needs; or each alone (single)."""
     max_megabytes: Annotated[float, Field(gt=0)] = 20.0
     """Text to learn from, at most; chosen over all documents alike."""
+    balance: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How languages share that text: 1 as in the documents, 0 all alike, between them by a power of their sizes."""
+    shards: bool = False
+    """Whether to write the training documents as tokens, too, each source by itself, ready to be mixed and read."""
     seed: int = 1
     """Chooses that text."""
 
 
 def execute(recipe: Recipe, run: Run) -> None:
-    """Writes ``tokenizer.json``, ``tokenizer_config.json``, ``chat_template.jinja`` and ``tokenizer_report.json``.
+    """Writes ``tokenizer.json``, ``tokenizer_config.json``, ``chat_template.jinja``, ``tokenizer_report.json`` and,
+    if it is asked for, ``shards/``.
 
     Raises:
         RecordError: no document to train on.
     """
-    documents = list(run.progress(read(recipe.documents, Document), "reading documents"))
-    training = [document for document in documents if document.split == "train"]
-    if not training:
-        raise RecordError(f"{recipe.documents}: no document with split train: all {len(documents)} are held out")
-    texts = choose(training, recipe.max_megabytes, recipe.seed)
-    tokenizer = learn(run.progress(texts, "reading words", len(texts)), recipe.vocab_size)
+    sources, languages = _survey(recipe, run)
+    texts, taken = columns.choose(lambda: columns.batches(recipe.documents), recipe.max_megabytes, recipe.seed,
+                                  recipe.balance)  # fmt: skip
+    cuts = pattern(recipe.digits, recipe.han, recipe.spaces)
+    tokenizer = learn(run.progress(texts, "reading words", len(texts)), recipe.vocab_size, recipe.model, cuts)
     save(tokenizer, run.folder)
 
-    held_out = [document for document in documents if document.split == "held_out"]
-    report = describe(tokenizer, held_out or training, training)
-    report["learned_from"] = {"documents": len(texts), "bytes": sum(len(text.encode()) for text in texts)}
+    measured = _measured(recipe, languages)
+    encoder = Encoder(tokenizer, [text for found in measured.values() for text in found][:COMPARED])
+    run.note(encoder.told)
+    report = vocabulary.describe(tokenizer, encoder, measured, texts)
+    report["special_tokens"] = {token: tokenizer.token_to_id(token) for token in SPECIAL}
+    report["learned_from"] = {"documents": len(texts), "bytes": sum(taken.values()), "languages": taken}
+    report["encoder"] = encoder.told
+    if recipe.shards:
+        report["shards"] = _write_shards(recipe, run, encoder, sources)
     write_json(run.folder / "tokenizer_report.json", report)
-    per_token = {f"bytes_per_token_{name}": known["bytes_per_token"] for name, known in report["languages"].items()}
-    run.measure(
-        0,
-        vocab_size=report["vocab_size"],
-        documents=len(texts),
-        tokens_per_han_character=report["tokens_per_han_character"],
-        **per_token,
-    )
-    rates = ", ".join(
-        f"{known['bytes_per_token']} bytes a token ({name})" for name, known in report["languages"].items()
-    )
-    run.note(f"{report['vocab_size']:,} tokens, learned from {len(texts):,} documents: {rates}")
-    if report["vocab_size"] < recipe.vocab_size:
-        run.note(f"fewer than the {recipe.vocab_size:,} asked for: the documents have no more pairs that repeat")
+    _tell(recipe, run, report)
 
 
-def choose(documents: Sequence[Document], megabytes: float, seed: int) -> list[str]:
-    """Texts of at most so many megabytes of UTF-8 (at least one text), drawn by a hash of seed and id."""
-    ordered = sorted(documents, key=lambda document: (_draw(document.id, seed), document.text))
-    chosen: list[str] = []
-    left = megabytes * 1e6
-    for document in ordered:
-        size = len(document.text.encode())
-        if chosen and size > left:
-            break
-        chosen.append(document.text)
-        left -= size
-    return chosen
+def learn(
+    texts: Iterable[str], vocab_size: int, model: Literal["bpe", "unigram"] = "bpe", cuts: str | None = None
+) -> Tokenizer:
+    """A tokenizer on bytes with our special tokens; the same texts give the same pairs. (The library adds up the
+    probabilities of a unigram model in an order of its own: two of them differ in the third digit.)
 
-
-def learn(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE tokenizer with our special tokens; the same texts give the same tokens."""
-    tokenizer = Tokenizer(models.BPE())
+    Args:
+        texts: to learn from.
+        vocab_size: tokens, at most.
+        model: see `Recipe`.
+        cuts: how text is cut into words; `tutelage.corpus.encoding.pattern`.
+    """
+    # All 256 bytes, whatever the text is made of: nothing is ever unknown.
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    shared: dict[str, Any] = {"vocab_size": vocab_size, "special_tokens": list(SPECIAL), "initial_alphabet": alphabet}
+    if model == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        trainer = trainers.BpeTrainer(min_frequency=2, show_progress=False, **shared)
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(show_progress=False, **shared)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([  # pyright: ignore[reportAttributeAccessIssue]
-        pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
+        pre_tokenizers.Split(Regex(cuts or pattern()), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=list(SPECIAL),
-        # All 256 bytes, whatever the text is made of: nothing is ever unknown.
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -147,72 +143,83 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     wrapped.save_pretrained(str(folder))
 
 
-def describe(tokenizer: Tokenizer, measured: Sequence[Document], training: Sequence[Document]) -> dict[str, Any]:
-    """What a user asks of a tokenizer: characters and bytes per token in each language, measured on ``measured``;
-    tokens per Chinese character; and how words, from frequent to rare in ``training``, are cut."""
-    languages: dict[str, dict[str, float]] = {}
-    for language in sorted({document.language for document in measured}):
-        texts = _some(document.text for document in measured if document.language == language)
-        characters, tokens = sum(map(len, texts)), _count(tokenizer, texts)
-        languages[language] = {
-            "characters": characters,
-            "tokens": tokens,
-            "characters_per_token": round(characters / tokens, 3),
-            "bytes_per_token": round(sum(len(text.encode()) for text in texts) / tokens, 3),
-        }
-    han = [found for document in measured if (found := han_characters(document.text))] or [COMMON_HAN]
-    han = _some(han)
-    return {
-        "vocab_size": tokenizer.get_vocab_size(),
-        "special_tokens": {token: tokenizer.token_to_id(token) for token in SPECIAL},
-        "languages": languages,
-        "tokens_per_han_character": round(_count(tokenizer, han) / sum(map(len, han)), 3),
-        "words": [{"word": word, "pieces": _cut(tokenizer, word)} for word in _sample_words(training)],
-    }
+def _survey(recipe: Recipe, run: Run) -> tuple[Counter[str], Counter[str]]:
+    """Characters of each source's training documents, and of each language's held-out ones.
+
+    Raises:
+        RecordError: nothing to train on.
+    """
+    sources: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    held_out = 0
+    for batch in run.progress(columns.batches(recipe.documents), "reading documents"):
+        for source, language, held, text in zip(
+            batch.sources, batch.languages, batch.held_out, batch.texts, strict=True
+        ):
+            held_out += held
+            if held:
+                languages[language] += 1
+            else:
+                sources[source] += text.as_buffer().size + 1
+    if not sources:
+        raise RecordError(f"{recipe.documents}: no document with split train: all {held_out} are held out")
+    return sources, languages
 
 
-def _draw(name: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-
-
-def _some(texts: Iterable[str]) -> list[str]:
-    """The first of the texts, up to `MEASURED` characters, and at least one."""
-    found: list[str] = []
-    left = MEASURED
-    for text in texts:
-        if found and len(text) > left:
-            break
-        found.append(text)
-        left -= len(text)
+def _measured(recipe: Recipe, held_out: Counter[str]) -> dict[str, list[str]]:
+    """Texts to measure by, of each language: held-out ones, or training ones where none is held out."""
+    found: dict[str, list[str]] = {}
+    sizes: Counter[str] = Counter()
+    for batch in columns.batches(recipe.documents):
+        for place, (language, held) in enumerate(zip(batch.languages, batch.held_out, strict=True)):
+            if held == bool(held_out) and sizes[language] < MEASURED:
+                text = batch.texts[place].as_py()
+                if not sizes[language] or sizes[language] + len(text) <= MEASURED:
+                    found.setdefault(language, []).append(text)
+                sizes[language] += len(text)
     return found
 
 
-def _count(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
-    return sum(len(found.ids) for found in tokenizer.encode_batch_fast(list(texts)))
+def _write_shards(recipe: Recipe, run: Run, encoder: Encoder, sources: Counter[str]) -> dict[str, dict[str, int]]:
+    """Every training document as tokens; tokens and documents of each source."""
+    ordered = sorted(sources, key=lambda name: (-sources[name], name))
+    named = set(ordered if len(ordered) <= NAMED else ordered[: NAMED - 1])
+    writer = Writer(
+        run.folder / "shards", vocabulary=encoder.vocabulary, end=SPECIAL.index(END_OF_TEXT),
+        tokenizer=file_hash(run.folder / "tokenizer.json"),
+    )  # fmt: skip
+    for batch in run.progress(columns.batches(recipe.documents), "writing shards"):
+        shelves: dict[str, list[int]] = {}
+        for place, (source, held) in enumerate(zip(batch.sources, batch.held_out, strict=True)):
+            if not held:
+                shelves.setdefault(source if source in named else "other", []).append(place)
+        for source, places in shelves.items():
+            part = batch.take(places)
+            ids, ends = encoder.encode(part.texts, threads())
+            writer.add(source, ids, ends, part.ids, part.licences, part.languages)
+    index = writer.finish()
+    return {
+        source["name"]: {"tokens": source["tokens"], "documents": source["documents"]} for source in index["sources"]
+    }
 
 
-def _sample_words(documents: Sequence[Document]) -> list[str]:
-    """Words of four letters and more, or Chinese runs of two and more, from the most frequent to the rare."""
-    counts: Counter[str] = Counter()
-    for document in documents[:: max(1, len(documents) // 2000)]:
-        counts.update(re.findall(r"[^\W\d_]{4,}|[\u4e00-\u9fff]{2,4}", document.text))
-    ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    if len(ordered) <= SAMPLE_WORDS:
-        return ordered
-    # Ranks that grow by a constant factor: Zipf's law makes these equal steps of rarity.
-    places = {round(len(ordered) ** (step / SAMPLE_WORDS)) for step in range(SAMPLE_WORDS)}
-    return [ordered[place] for place in sorted(places)]
-
-
-def _cut(tokenizer: Tokenizer, word: str) -> list[str]:
-    """The word in tokens, each as text; bytes that are no whole character as ``\\xe4``."""
-    decoder = {symbol: byte for byte, symbol in _byte_symbols().items()}
-    pieces = tokenizer.encode(word).tokens
-    return [bytes(decoder[symbol] for symbol in piece).decode("utf-8", "backslashreplace") for piece in pieces]
-
-
-def _byte_symbols() -> dict[int, str]:
-    """The letter that stands for each byte in the vocabulary: itself if it can be seen, else one from 256 on."""
-    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + place) for place, byte in enumerate(hidden)}
+def _tell(recipe: Recipe, run: Run, report: dict[str, Any]) -> None:
+    known = report["languages"]
+    run.measure(
+        0,
+        vocab_size=report["vocab_size"],
+        documents=report["learned_from"]["documents"],
+        tokens_per_han_character=report["tokens_per_han_character"],
+        **{f"bytes_per_token_{name}": told["bytes_per_token"] for name, told in known.items()},
+    )
+    rates = ", ".join(f"{told['bytes_per_token']} bytes a token ({name})" for name, told in known.items())
+    run.note(
+        f"{report['vocab_size']:,} tokens, learned from {report['learned_from']['documents']:,} documents: {rates}"
+    )
+    if report["vocab_size"] < recipe.vocab_size:
+        run.note(f"fewer than the {recipe.vocab_size:,} asked for: the documents have no more pairs that repeat")
+    if report["round_trip"]["changed"]:
+        run.note(f"{report['round_trip']['changed']} texts do not come back as they were: see tokenizer_report.json")
+    if "shards" in report:
+        tokens = sum(source["tokens"] for source in report["shards"].values())
+        run.note(f"shards: {tokens:,} tokens of {len(report['shards'])} sources")

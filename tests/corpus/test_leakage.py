@@ -1,0 +1,175 @@
+import gzip
+import json
+import pickle
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tutelage.corpus import leakage
+from tutelage.corpus.leakage import Index, Item, Leak, find, read_tests
+from tutelage.errors import RecordError
+
+QUESTION = (
+    "A baker in Harlow sells twelve loaves every morning and five more every afternoon, except on Sundays when the "
+    "shop is shut; how many loaves does she sell in the whole month of June?"
+)
+QUESTION_ZH = (
+    "哈洛的一位面包师每天上午卖出十二个面包，下午再卖出五个，只有星期天店铺关门不卖，"
+    "请问她在整个六月里一共能卖出多少个面包？"
+)
+
+
+def words(count: int, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    return ["".join(draw.choices("abcdefgh", k=6)) for _ in range(count)]
+
+
+def prose(seed: int) -> str:
+    return " ".join(words(200, seed))
+
+
+def item(text: str, identity: str = "1") -> Item:
+    return Item("test.jsonl", identity, "question", text)
+
+
+def leaks(said: str, *items: Item) -> list[Leak]:
+    return find(
+        [prose(1), f"{prose(2)}\n\n{said}\n\n{prose(3)}"], 10, Index(items or [item(QUESTION), item(QUESTION_ZH, "2")])
+    )
+
+
+@pytest.mark.parametrize(("question", "identity"), [(QUESTION, "1"), (QUESTION_ZH, "2")])
+def test_a_copy_is_found_with_where_and_how_much(question: str, identity: str) -> None:
+    (leak,) = leaks(question)
+    assert (leak.document, leak.item.id, leak.coverage, leak.alteration) == (11, identity, 1, "none")
+    assert question.startswith(leak.text)
+    assert len(leak.text) >= len(question) - 1
+    text = f"{prose(2)}\n\n{question}\n\n{prose(3)}"
+    assert text.encode()[leak.start : leak.end].decode() == leak.text
+
+
+@pytest.mark.parametrize(
+    ("copy", "alteration"),
+    [
+        (QUESTION.upper().replace(",", " ,").replace(" ", "  "), "none"),
+        (QUESTION_ZH.replace("，", ", ").replace("？", "?"), "none"),
+        (QUESTION.replace("baker", "butcher").replace("Sundays", "Mondays").replace("whole", "entire"), "changed"),
+        (QUESTION_ZH.replace("面包师", "老师傅").replace("星期天", "礼拜天"), "changed"),
+        (QUESTION[: int(len(QUESTION) * 0.62)], "part"),
+        (QUESTION_ZH[: int(len(QUESTION_ZH) * 0.6)], "part"),
+    ],
+)
+def test_altered_copies_are_found(copy: str, alteration: str) -> None:
+    (leak,) = leaks(copy)
+    assert leak.document == 11
+    assert leak.alteration == alteration
+    assert 0.5 <= leak.coverage <= 1
+
+
+def test_shuffled_options_are_found() -> None:
+    options = [" ".join(words(7, seed)) for seed in range(4)]
+    asked = item("Which of these is right?\n" + "\n".join(options))
+    for order in ([2, 0, 3, 1], [3, 2, 1, 0]):
+        copy = "Which of these is right?\n" + "\n".join(options[place] for place in order)
+        (leak,) = leaks(copy, asked)
+        assert leak.coverage >= 0.9
+
+
+def test_a_share_is_not_enough_and_neither_is_the_same_scattered() -> None:
+    assert leaks(QUESTION[: int(len(QUESTION) * 0.4)]) == []
+    assert leaks(QUESTION_ZH[: int(len(QUESTION_ZH) * 0.4)]) == []
+    some = QUESTION.split()
+    scattered = "\n".join(" ".join(some[place : place + 6]) + " " + prose(place) for place in range(0, len(some), 6))
+    assert leaks(scattered) == []
+    shuffled = list(some)
+    random.Random(1).shuffle(shuffled)
+    assert leaks(" ".join(shuffled)) == []
+
+
+def test_short_items_must_be_there_whole_and_very_short_ones_are_told() -> None:
+    short = item("How many apples has he left now, please?")
+    assert len(leaks("How many apples has he left now, please?", short)) == 1
+    assert leaks("How many apples has he left now, in the end?", short) == []
+    index = Index([item("What is 2 + 2?"), short])
+    assert [one.text for one in index.unjudged] == ["What is 2 + 2?"]
+    assert [one.text for one in index.items] == [short.text]
+
+
+def test_what_all_questions_of_a_pattern_share_does_not_count() -> None:
+    pattern = "Is the following statement something that you would say yourself in earnest, yes or no? "
+    asked = [item(pattern + " ".join(words(12, seed)), str(seed)) for seed in range(20)]
+    assert leaks(pattern + " ".join(words(12, 99)), *asked) == []
+    assert [leak.item.id for leak in leaks(asked[4].text, *asked)] == ["4"]
+
+
+def test_one_item_twenty_times_is_still_found() -> None:
+    assert len(leaks(QUESTION, *[item(QUESTION, str(number)) for number in range(20)])) == 20
+
+
+def test_many_leaks_in_many_texts() -> None:
+    asked = [item(" ".join(words(30, seed)), str(seed)) for seed in range(300)]
+    index = pickle.loads(pickle.dumps(Index(asked)))
+    texts = ["\n".join(one.text for one in asked[place::3]) for place in range(3)]
+    found = find(pa.array(texts, pa.large_string()), 0, index)
+    assert sorted((leak.document, int(leak.item.id)) for leak in found) == sorted((n % 3, n) for n in range(300))
+    assert [leak for n in range(3) for leak in find([texts[n]], n, index)] == found
+    by_document = leakage.by_document(found)
+    assert list(by_document) == [0, 1, 2]
+    assert sum(map(len, leakage.by_item(found).values())) == 300
+    assert find([], 0, index) == find(["", "x"], 0, index) == find(texts, 0, Index([])) == []
+
+
+def test_tests_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
+    rows = [{"tid": f"q{n}", "lang": "en", "question": " ".join(words(12, n)), "answer": str(n)} for n in range(3)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "c.json").write_text(json.dumps({"name": "x", "examples": rows}))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    (tmp_path / "e.csv").write_text(
+        "tid,question,answer\n" + "".join(f"{row['tid']},{row['question']},{row['answer']}\n" for row in rows)
+    )
+    (tmp_path / "f.txt").write_text("\n\n".join(row["question"] for row in rows))
+    for name in ("a.jsonl", "b.jsonl.gz", "c.json", "d.parquet", "e.csv"):
+        found = read_tests([str(tmp_path / name)])
+        asked = [one for one in found if one.field == "question"]
+        assert [(one.test, one.id, one.text) for one in asked] == [(name, row["tid"], row["question"]) for row in rows]
+        assert {one.field for one in found} == {"question", "question+answer"}
+        assert [one.field for one in read_tests([str(tmp_path / name)], ["answer"])] == ["answer"] * 3
+    assert [one.text for one in read_tests([str(tmp_path / "f.txt")])] == [row["question"] for row in rows]
+
+
+def test_choices_are_read_with_the_question(tmp_path: Path) -> None:
+    path = tmp_path / "choices.jsonl"
+    row = {"question": "Which one?", "choices": {"text": ["red house", "blue boat"], "label": ["A", "B"]}}
+    path.write_text(json.dumps(row))
+    (found,) = read_tests([str(path)])
+    assert found.field == "question+choices"
+    assert found.text == "Which one?\nred house\nblue boat\nA\nB"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", "{", "a.jsonl:1"),
+        ("b.json", "{", "not JSON"),
+        ("c.json", "3", "neither a list"),
+        ("d.parquet", "x", "not a Parquet file"),
+        ("e.txt", "\n\n", "no text"),
+        ("f.jsonl", '{"question": "What do you think of it, and why do you?"}', "none of the fields wanted"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(RecordError, match=message) as error:
+        read_tests([str(path)], ["wanted"] if name.startswith("f") else [])
+    assert str(path) in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"none\.jsonl: no such file"):
+        read_tests([str(tmp_path / "none.jsonl")])

@@ -1,0 +1,50 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tutelage.corpus import cleaning, languages, personal
+from tutelage.corpus.treatment import treat
+
+PIECES = [
+    "plain words of the text", "<br/>", "</td>", "&nbsp;", "&#38;", "<!-- c -->", "a < b", "<T>", "`<p>`", "```", "]]>",
+    "x@y.org", "13800138000", "138 0013 8000", "8.8.44.55", "9.9.99.99", "23.109.220.147", "AKIAJO2NY7JLHWFTGDSR",
+    "2a00:1450:4001:830:0:0:0:200e", "sk-abcdefghijklmnopqrstuvwx", "(0755)86000000", "+44 20 7946 0958",
+    "11010519491231002X", "4111 1111 1111 1111", "中文字符。", "國家", "\u200b", "\x00", "\r\n", "\u2028", "\x85", "\n",
+    "\n\n\n\n", " \n", "\u3000\n", "\xa0\n", "\t", "e\u0301", "Skip to content", "返回顶部", "\nAdvertisement\n",
+    "Ã©tÃ©", "trÃ¨s", "锛銆鐨", "日本語です", "한국어", "русский текст", "👩\u200d💻",
+]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map(" ".join), min_size=1, max_size=6))
+def test_many_at_once_are_as_one_by_one(texts: list[str]) -> None:
+    for text, found in zip(texts, treat(texts), strict=True):
+        clean = cleaning.cleaned(text)
+        masked, counts = personal.masked(clean.text)
+        assert (found.text, found.changes, found.personal) == (masked, clean.changes, counts)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), min_size=1, max_size=6))
+def test_without_spaces_too(texts: list[str]) -> None:
+    for text, found in zip(texts, treat(texts), strict=True):
+        clean = cleaning.cleaned(text)
+        assert (found.text, found.changes, found.personal) == (*personal.masked(clean.text)[:1], clean.changes,
+                                                               personal.masked(clean.text)[1])  # fmt: skip
+
+
+def test_languages_are_those_that_one_text_alone_has() -> None:
+    texts = [
+        "The boats that lay in the harbour began to pull at their ropes, for the wind was rising.",
+        "返回序列中最大的元素，国家", "雞聲茅店月，人跡板橋霜，國家", "これは日本語の文です。", "한국어 문장입니다.",
+        "Это русский текст, и он не очень длинный.", "Décrit la fonction d'après son résumé, très court.", "1234", "",
+        "调用 numpy.asarray 转换数组", "x = f(y)\nz = g(x)\n",
+    ]  # fmt: skip
+    found = treat(texts)
+    assert [one.language for one in found] == [languages.language(text) for text in texts]
+    assert [one.script for one in found[1:4]] == ["Hans", "Hant", ""]
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(), max_size=4))
+def test_any_text_goes_through(texts: list[str]) -> None:
+    assert [one.text for one in treat(texts, mask=False)] == [cleaning.clean(text) for text in texts]

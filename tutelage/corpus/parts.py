@@ -1,0 +1,161 @@
+"""The corpus in parts: what is read is cut into pieces of some megabytes, and each step keeps each piece it has done.
+
+    read.json        how many parts there are; written when all is read
+    raw/00000.arrow  what was read and is not judged yet
+    judged/00000/    documents.arrow, refused.arrow, keys, facts.json: after the first pass
+    settled/         what was decided by comparing keys, part by part
+    applied/00000/   documents.parquet, refused.parquet, facts.json: after the second pass
+
+Each is written beside and renamed, so whatever is there is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from tutelage.run import write_json
+
+PART = 16_000_000
+"""Bytes of a part. A worker holds one, some ten times over; what a run gives depends on this and not on the workers."""
+MOST = 50_000
+"""Documents of a part."""
+
+ENTRY = ("content", "form", "id", "source", "licence", "url", "language", "metadata")
+FAULT, READY = "fault", "ready"
+"""Forms of a row beside those that `sources` knows: a record that cannot be read, and a document that needs no
+extraction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where parts lie while they are worked on."""
+
+    root: Path
+
+    def raw(self, number: int) -> Path:
+        return self.root / "raw" / f"{number:05d}.arrow"
+
+    def judged(self, number: int) -> Path:
+        return self.root / "judged" / f"{number:05d}"
+
+    def settled(self) -> Path:
+        return self.root / "settled"
+
+    def applied(self, number: int) -> Path:
+        return self.root / "applied" / f"{number:05d}"
+
+
+class Row(NamedTuple):
+    """Something that was read, before anything is known of it."""
+
+    content: str
+    form: str
+    """ "text", "html", `READY`, or `FAULT`."""
+    id: str = ""
+    source: str = ""
+    """Of a fault its place."""
+    licence: str = ""
+    url: str = ""
+    language: str = ""
+    metadata: dict[str, str] | None = None
+    card: int = 0
+    """Which of the run's source cards it stands under."""
+
+
+@contextlib.contextmanager
+def beside(folder: Path) -> Generator[Path]:
+    """A folder to write in, which gets its name when all is written."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    half = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir()
+    yield half
+    half.rename(folder)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Arrow's own format, compressed lightly: parts are written once and read once or twice."""
+    with pa.OSFile(str(path), "wb") as file:
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with pa.ipc.new_file(file, table.schema, options=options) as writer:
+            writer.write_table(table)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table, or some columns of it; the others are not read."""
+    with pa.memory_map(str(path)) as file:
+        schema = pa.ipc.open_file(file).schema
+        wanted = None if columns is None else [schema.get_field_index(name) for name in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=wanted)
+        return pa.ipc.open_file(file, options=options).read_all()
+
+
+def cut(bench: Bench, rows: Iterable[Row], told: dict[str, Any]) -> Iterator[int]:
+    """Cuts what is read into parts, and gives the number of each as soon as it may be judged.
+
+    What is judged already is passed over. ``told`` is filled while reading, and kept in ``read.json`` at the end: from
+    then on nothing is read again.
+    """
+    done = bench.root / "read.json"
+    if done.exists():
+        known = json.loads(done.read_text(encoding="utf-8"))
+        told.update(known)
+        yield from range(known["parts"])
+        return
+    number = 0
+    bench.raw(0).parent.mkdir(parents=True, exist_ok=True)
+    for part in _gathered(rows):
+        if not bench.judged(number).exists() and not bench.raw(number).exists():
+            half = bench.raw(number).with_suffix(".tmp")
+            write_table(half, part)
+            half.rename(bench.raw(number))
+        yield number
+        number += 1
+    told["parts"] = number
+    write_json(done, told)
+
+
+def raw_rows(path: Path) -> Iterator[Row]:
+    """The rows of a raw part."""
+    table = read_table(path)
+    columns = [table.column(name).to_pylist() for name in (*ENTRY, "card")]
+    for content, form, id, source, licence, url, language, metadata, card in zip(*columns, strict=True):
+        yield Row(content, form, id, source, licence, url, language, json.loads(metadata) if metadata else {}, card)
+
+
+def _gathered(rows: Iterable[Row]) -> Iterator[pa.Table]:
+    waiting: list[Row] = []
+    size = 0
+    for row in rows:
+        waiting.append(row)
+        # Near enough; a whole encoding only to count would cost as much again.
+        size += len(row.content) if row.content.isascii() else 3 * len(row.content)
+        if size >= PART or len(waiting) >= MOST:
+            yield _raw_table(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield _raw_table(waiting)
+
+
+def _raw_table(rows: Sequence[Row]) -> pa.Table:
+    metadata = [json.dumps(row.metadata, ensure_ascii=False, sort_keys=True) if row.metadata else "" for row in rows]
+    columns = {name: strings([getattr(row, name) for row in rows]) for name in ENTRY if name != "metadata"}
+    return pa.table(
+        {**columns, "metadata": strings(metadata), "card": pa.array([row.card for row in rows], pa.int32())}
+    )
+
+
+def strings(values: Sequence[str]) -> pa.Array:
+    """A column of text; half a pair of surrogates, which no encoding has, becomes a question mark."""
+    try:
+        return pa.array(values, pa.large_string())
+    except UnicodeEncodeError:
+        return pa.array([value.encode("utf-8", "replace").decode() for value in values], pa.large_string())

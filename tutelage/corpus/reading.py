@@ -1,0 +1,109 @@
+"""All records of a run's sources in a row, as cheap to read as can be: what costs time is done by those who judge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from tutelage.corpus import parts, python_docs, sources, terms
+from tutelage.errors import RecordError, SettingsError
+from tutelage.run import write_json
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """A bar for a long walk: `tutelage.run.Run.progress` is one."""
+
+    def __call__(self, items: Any, description: str, total: int | None = None) -> Iterator[Any]: ...
+
+
+def listings(given: Sequence[str], tests: Sequence[Path]) -> dict[str, sources.Listing]:
+    """The files of every source that is a path, before any work is done. Test sets are no sources.
+
+    Raises:
+        RecordError: nothing is there, or nothing that can be read.
+        SettingsError: no source is given.
+    """
+    if not given:
+        raise SettingsError(f"prepare: sources: empty: give {sources.PYTHON}, or the path of a file or folder")
+    asked = {test.resolve() for test in tests}
+    found: dict[str, sources.Listing] = {}
+    for source in dict.fromkeys(given):
+        if source == sources.PYTHON:
+            continue
+        listing = sources.listing(source)
+        read = tuple((path, name) for path, name in listing.read if path.resolve() not in asked)
+        if not read:
+            raise RecordError(f"{source}: holds nothing but test sets: give texts too")
+        found[source] = sources.Listing(read, listing.unread)
+    return found
+
+
+def cards(given: dict[str, sources.Listing], licence: str) -> tuple[terms.Card, ...]:
+    """The card of each source: the one that lies beside it, else the one that the recipe states. The last is for none.
+
+    Raises:
+        RecordError: a card cannot be read.
+        SettingsError: the licence is none.
+    """
+    stated = terms.card({"licence": licence} if licence else {}, "prepare: licence")
+    return (*(terms.card_of(Path(source)) or stated for source in given), terms.Card())
+
+
+def forget_others(root: Path, listed: dict[str, sources.Listing]) -> None:
+    """Throws away the parts of an earlier run if it read other files: a pattern may fit others now."""
+    known = root / "files.json"
+    found = [[name, path.stat().st_size, path.stat().st_mtime_ns] for one in listed.values() for path, name in one.read]
+    if known.exists() and json.loads(known.read_text(encoding="utf-8")) == found:
+        return
+    shutil.rmtree(root, ignore_errors=True)
+    write_json(known, found)
+
+
+def rows(
+    given: Sequence[str], listed: dict[str, sources.Listing], progress: Progress, told: dict[str, Any]
+) -> Iterator[parts.Row]:
+    """Every record of every source, in order; ``told`` gets what was not read, and the packages."""
+    unread = sum((Counter(dict(listing.unread)) for listing in listed.values()), Counter[str]())
+    told["unread"] = dict(sorted(unread.items()))
+    told["packages"] = []
+    places = {source: place for place, source in enumerate(listed)}
+    for source in dict.fromkeys(given):
+        if source == sources.PYTHON:
+            yield from _python(progress, told, len(places))
+            continue
+        for path, name in listed[source].read:
+            for entry in sources.entries(path, name):
+                yield _row(entry, places[source])
+
+
+def _python(progress: Progress, told: dict[str, Any], card: int) -> Iterator[parts.Row]:
+    documents, packages = python_docs.documents(progress)
+    told["packages"] = [
+        {"name": f"{one.name} {one.version}", "licence": one.licence, "stated": one.stated} for one in packages
+    ]
+    for one in documents:
+        yield parts.Row(
+            one.text, parts.READY, one.id, one.source, one.licence, "", one.language, dict(one.metadata), card
+        )
+
+
+def _row(entry: sources.Entry | sources.Fault, card: int) -> parts.Row:
+    if isinstance(entry, sources.Fault):
+        return parts.Row(entry.reason, parts.FAULT, source=entry.place)
+    return parts.Row(
+        entry.content,
+        entry.form,
+        entry.id,
+        entry.source,
+        entry.licence,
+        entry.url,
+        entry.language,
+        entry.metadata,
+        card,
+    )
