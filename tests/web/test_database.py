@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 from tutelage.errors import MissingExtraError, SettingsError
 from tutelage.web import audit, migrate, schema
 from tutelage.web.database import Database, Transaction
+from tutelage.web.prepared import Prepared
 from tutelage.web.refusal import DatabaseError
 
 
@@ -72,6 +73,37 @@ def test_what_fails_leaves_nothing_and_its_neighbours_stay(where: Path | str):
         assert isinstance(broken.exception(), OddError)
         assert isinstance(doubled.exception(), sa.exc.IntegrityError)
         assert names(database) == logged(database) == ["before", "after"]
+        assert database.read(audit.verify).fault == ""
+
+
+def test_work_without_a_savepoint_that_fails_does_not_take_the_others_along(where: Path | str):
+    """The database refuses a statement of one: all are done again, each behind a savepoint, and once."""
+    row = {"name": "", "sha256": "", "licence": "", "cut_off": ""}
+    insert = Prepared(sa.insert(schema.model).values({name: sa.bindparam(name) for name in row}))
+
+    def whole(name: str):
+        def work(t: Transaction) -> str:
+            if not name:
+                raise ValueError("said before anything was written")
+            insert.run(t.connection, {**row, "name": name})
+            t.log("somebody", "model.add", name)
+            return name
+
+        return work
+
+    with Database(where) as database:
+        gate = threading.Event()
+        database.submit(lambda _: gate.wait(10))
+        futures: list[Future] = [database.submit(whole(name), whole=True) for name in ("a", "b", "a", "", "c")]
+        futures.append(database.submit(add_model("d")))
+        gate.set()
+        wait(futures, 10)
+        told = [future.exception() or future.result() for future in futures]
+        assert told[:2] == ["a", "b"]
+        assert isinstance(told[2], sa.exc.IntegrityError)
+        assert isinstance(told[3], ValueError)
+        assert told[4:] == ["c", "d"]
+        assert names(database) == logged(database) == ["a", "b", "c", "d"]
         assert database.read(audit.verify).fault == ""
 
 
@@ -184,7 +216,7 @@ def shape(connection: sa.Connection) -> list[object]:
 def test_up_down_and_up_again_is_the_same_schema(where: Path | str):
     with Database(where) as database:
         first = database.read(shape)
-        assert database.read(migrate.current) == "0001"
+        assert database.read(migrate.current) == "0003"
         with database._writer.begin() as connection:
             migrate.down(connection)
         assert database.read(migrate.current) is None

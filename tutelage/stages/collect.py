@@ -1,13 +1,17 @@
 """prompts or votes -> comparisons and verdicts: whom a rule preferred, or whom people did
 
 With `judge: rule` the model answers each prompt several times, and the rule stated in the report ranks its answers; it
-looks away now and then (`noise`), as people do. With `judge: votes` the file of votes is checked and refined instead.
+looks away now and then (`noise`), as people do. With `judge: people` it answers and nobody judges yet: what is written
+is a project for `tutelage label`. With `judge: votes` a file of votes, or a snapshot of such a project, is checked and
+refined instead.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,27 +20,38 @@ from pydantic import Field
 
 from tutelage.errors import RecordError, SettingsError
 from tutelage.evaluation import judge
+from tutelage.feedback import snapshot
+from tutelage.feedback.judged import Judged, compared, judged
 from tutelage.inference.engine import Engine
 from tutelage.inference.language_model import Sampling
 from tutelage.instruction import formats
 from tutelage.model import device
-from tutelage.records import Comparison, Conversation, Split, Verdict, identify, write
-from tutelage.run import Run
+from tutelage.records import Comparison, Conversation, Rating, Split, Verdict, identify, write
+from tutelage.run import Run, write_json
 from tutelage.settings import Input
 
 MAKES = "comparisons"
+GUIDELINE = """Read the question, then the answers. Prefer the answer that you would rather have been given.
+
+1. It is about what was asked, and true as far as you can tell.
+2. It is as long as it needs to be.
+3. It invents nothing, and comes to an end.
+
+If they are alike, say so. If you cannot tell, say that, and why: it is an answer too.
+"""
+"""What people are asked to do, where a course does not say it better."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    judge: Literal["rule", "votes"] = "rule"
-    """Who judges: the rule, or the people (or models) whose votes stand in a file."""
+    judge: Literal["rule", "people", "votes"] = "rule"
+    """Who judges: the rule, people to whom the answers are then shown, or those whose votes stand in a file."""
     votes: Path | None = None
-    """With `judge: votes`: comparisons in any of the usual shapes; who judged is kept."""
+    """With `judge: votes`: a snapshot's folder, or comparisons in any of the usual shapes; who judged is kept."""
     model: Annotated[Path, Input("model")] | None = None
-    """With `judge: rule`: the model whose answers are compared."""
+    """With `judge: rule` or `people`: the model whose answers are compared."""
     prompts: Annotated[Path, Input("conversations")] | None = None
-    """With `judge: rule`: what it is asked: an instruct run, or conversations that hold reference answers."""
+    """With `judge: rule` or `people`: what it is asked: an instruct run, or conversations with reference answers."""
     count: Annotated[int, Field(gt=0)] = 2000
     """Prompts that are asked, spread over the tasks."""
     held_out_count: Annotated[int, Field(ge=0)] = 200
@@ -56,14 +71,20 @@ class Recipe:
 
 
 def execute(recipe: Recipe, run: Run) -> None:
-    """Writes comparisons.jsonl, held_out.jsonl and verdicts.jsonl."""
+    """Writes comparisons.jsonl, held_out.jsonl and verdicts.jsonl; of a snapshot also ratings.jsonl and
+    conversations.jsonl, where there are any. With `judge: people`, project.json and items.jsonl."""
     device.prepare(recipe.seed)
     if recipe.judge == "votes":
         _from_votes(recipe, run)
         return
     if recipe.model is None or recipe.prompts is None:
-        raise SettingsError("collect: judge: rule needs model and prompts: name the stages, or give judge: votes")
+        raise SettingsError(
+            f"collect: judge: {recipe.judge} needs model and prompts: name the stages, or give judge: votes"
+        )
     engine = Engine.load(recipe.model)
+    if recipe.judge == "people":
+        _for_people(recipe, run, engine, formats.prompts(recipe.prompts))
+        return
     training, verdicts = _ask(recipe, run, engine, formats.conversations(recipe.prompts), recipe.count, "train")
     held_out: list[Comparison] = []
     kept_out = recipe.prompts / "held_out.jsonl"
@@ -86,19 +107,11 @@ def _ask(
     split: Split,
 ) -> tuple[list[Comparison], list[Verdict]]:
     """Answers drawn from the model and ranked by the rule."""
-    asked = spread(found, count, recipe.seed)
-    sampling = Sampling(temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed)
     comparisons: list[Comparison] = []
     verdicts: list[Verdict] = []
     rng = random.Random(f"{recipe.seed}:{split}")
-    drawing = engine.finished([engine.chat.prompt(record.prompt) for record in asked], sampling, recipe.responses)
-    rollouts = dict(run.progress(drawing, f"asking, {split}", total=len(asked) * recipe.responses))
-    for place, record in enumerate(asked):
-        given: dict[str, int] = {}
-        for number in range(place * recipe.responses, (place + 1) * recipe.responses):
-            text = engine.text(rollouts[number], sampling).strip()
-            if text and text not in given:
-                given[text] = judge.score(record, text, rollouts[number].stopped).total
+    for record, answers in _answers(recipe, run, engine, spread(found, count, recipe.seed), split):
+        given = {text: judge.score(record, text, stopped).total for text, stopped in answers.items()}
         ranks = judge.noisy_ranks(list(given.values()), recipe.noise, rng)
         common: dict[str, Any] = {
             "prompt": record.prompt, "judge": "rule", "rater": "four points", "task": record.task,
@@ -114,6 +127,52 @@ def _ask(
             good = guess if blind else total == 4
             verdicts.append(Verdict(id=identify("verdict", record.id, text), response=text, good=good, **common))
     return comparisons, verdicts
+
+
+def _answers(
+    recipe: Recipe, run: Run, engine: Engine, asked: Sequence[Conversation], what: str
+) -> Iterator[tuple[Conversation, dict[str, bool]]]:
+    """What is asked, with the different answers that the model gave and whether each came to its end."""
+    sampling = Sampling(temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed)
+    drawing = engine.finished([engine.chat.prompt(record.prompt) for record in asked], sampling, recipe.responses)
+    rollouts = dict(run.progress(drawing, f"asking, {what}", total=len(asked) * recipe.responses))
+    for place, record in enumerate(asked):
+        given: dict[str, bool] = {}
+        for number in range(place * recipe.responses, (place + 1) * recipe.responses):
+            text = engine.text(rollouts[number], sampling).strip()
+            if text:
+                given.setdefault(text, rollouts[number].stopped)
+        yield record, given
+
+
+def _for_people(recipe: Recipe, run: Run, engine: Engine, found: Sequence[Conversation]) -> None:
+    """A project for the labelling site: its question and guideline, and the items to be judged."""
+    items: list[dict[str, Any]] = []
+    for record, answers in _answers(recipe, run, engine, spread(found, recipe.count, recipe.seed), "to be judged"):
+        texts = list(answers)[: recipe.responses]
+        if len(texts) >= 2:
+            items.append(
+                {
+                    "prompt": [{"role": turn.role, "content": turn.content} for turn in record.prompt],
+                    "responses": texts, "source": record.task, "split": record.split,
+                }
+            )  # fmt: skip
+    if not items:
+        raise RecordError(f"{recipe.prompts}: the model gave every prompt one and the same answer: raise temperature")
+    kind = "compare" if recipe.responses == 2 else "rank"
+    write_json(
+        run.folder / "project.json",
+        {
+            "name": run.path.name, "kind": kind, "guideline": GUIDELINE, "overlap": 1,
+            "questions": [{"key": "better", "kind": kind, "dimension": "overall"}],
+        },
+    )  # fmt: skip
+    beside = run.folder / "items.jsonl.tmp"
+    lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    beside.write_text("".join(lines), encoding="utf-8")
+    os.replace(beside, run.folder / "items.jsonl")
+    run.measure(0, items=len(items))
+    run.note(f"{len(items)} items wait to be judged: `tutelage label project {run.path}` puts them there")
 
 
 def spread(found: Sequence[Conversation], count: int, seed: int) -> list[Conversation]:
@@ -137,7 +196,8 @@ def _from_votes(recipe: Recipe, run: Run) -> None:
     """Votes, checked, split by prompt, and with how far several judges of one prompt agree."""
     if recipe.votes is None:
         raise SettingsError("collect: judge: votes needs votes: give a file of comparisons")
-    found = formats.comparisons(recipe.votes)
+    said = _said(recipe.votes)
+    found = said.comparisons
     kept_out = _kept_out(found, recipe.held_out_share)
     training: list[Comparison] = []
     held_out: list[Comparison] = []
@@ -146,7 +206,14 @@ def _from_votes(recipe: Recipe, run: Run) -> None:
         chosen.append(replace(record, split="held_out" if chosen is held_out else "train"))
     if not training:
         raise RecordError(f"{recipe.votes}: no comparison is left to train on: lower held_out_share")
-    verdicts = [
+    kept_out = {_question(record) for record in held_out}
+    for name, others in (("ratings", said.ratings), ("conversations", said.conversations)):
+        training_on = [record for record in others if _question(record) not in kept_out and record.split == "train"]
+        if training_on:
+            write(run.folder / f"{name}.jsonl", training_on)
+    verdicts = [one for one in said.verdicts if _question(one) not in kept_out and one.split == "train"]
+    # Who was only asked which is better has called none of them good: the best of each is taken for it.
+    verdicts = verdicts or [
         Verdict(
             id=identify("verdict", record.id, response), prompt=record.prompt, response=response,
             good=rank == min(record.ranks), judge=record.judge, rater=record.rater, task=record.task,
@@ -162,6 +229,17 @@ def _from_votes(recipe: Recipe, run: Run) -> None:
         run.note(f"two judges of one pair agreed {agreed} of {judged} times")
 
 
+def _said(votes: Path) -> Judged:
+    """What a snapshot, or a file of votes, says."""
+    if (votes / snapshot.HEADER).exists():
+        header = snapshot.header(votes)
+        said = judged(header.questions, snapshot.rows(votes))
+        if not said.comparisons:
+            said.comparisons = compared(said.ratings)
+        return said
+    return Judged(comparisons=formats.comparisons(votes))
+
+
 def _kept_out(found: Sequence[Comparison], share: float) -> set[str]:
     """The questions that are held out: those that were already, and the first by hash up to the share; at least one."""
     questions = sorted({_question(record) for record in found})
@@ -169,7 +247,7 @@ def _kept_out(found: Sequence[Comparison], share: float) -> set[str]:
     return {_question(record) for record in found if record.split == "held_out"} | set(questions[:count])
 
 
-def _question(record: Comparison) -> str:
+def _question(record: Comparison | Rating | Verdict | Conversation) -> str:
     return identify("question", [message.content for message in record.prompt])
 
 

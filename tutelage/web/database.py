@@ -11,13 +11,14 @@ same way; several servers may share it, and take turns at the end of the audit l
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tutelage.web import audit, migrate
 from tutelage.web.audit import Entry
-from tutelage.web.prepared import say
+from tutelage.web.prepared import in_line, say
 from tutelage.web.refusal import DatabaseError
 
 TOGETHER = 256
@@ -43,6 +44,10 @@ READERS = 8
 """Connections for reading, at most."""
 BUSY_MS = 10_000
 """How long to wait for another process that writes to the same SQLite file."""
+
+PLANS = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
+"""For the writer, whose statements are all found by an index: a plan is made once, and is not one for tables that were
+empty when it was made."""
 
 T = TypeVar("T")
 
@@ -71,6 +76,11 @@ class Transaction:
 class _Job(Generic[T]):
     work: Callable[[Transaction], T]
     future: Future[T]
+    whole: bool
+
+
+class _Broken(Exception):
+    """A piece of work without a savepoint failed in the database, and took the others of its commit along."""
 
 
 class Database:
@@ -88,9 +98,9 @@ class Database:
 
     def __init__(self, where: Path | str, clock: Callable[[], int] | None = None) -> None:
         self.clock = clock or (lambda: time.time_ns() // 1000)
-        self.path, url = _address(where)
+        self.path, url = address(where)
         self._name = str(self.path) if self.path else url.render_as_string(hide_password=True)
-        self._writer = _sqlite(url, "begin immediate") if self.path else _postgres(url, 1, {})
+        self._writer = _sqlite(url, "begin immediate") if self.path else _postgres(url, 1, {}, PLANS)
         self._reader = (
             _sqlite(url, "begin", readonly=True)
             if self.path
@@ -111,10 +121,16 @@ class Database:
         self._thread = threading.Thread(target=self._work, name="database writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+    def submit(self, work: Callable[[Transaction], T], *, whole: bool = False) -> Future[T]:
         """Hands work to the writer; the future is done when what it wrote is durable, or when it has been undone.
 
-        The work runs in the writer's thread and keeps everyone waiting: it should be short, and only write.
+        The work runs in the writer's thread and keeps everyone waiting: it should be short, and only write. It may run
+        a second time, after all that it did was undone.
+
+        Args:
+            whole: what the work has written when it raises may stay, and it uses prepared statements alone. Then it
+                needs no savepoint, which costs as much as two statements, and waits for nothing but what it reads;
+                should the database refuse one of its statements, all of the commit is done again with savepoints.
 
         Raises:
             DatabaseError: the database is closed.
@@ -123,16 +139,16 @@ class Database:
         with self._door:
             if not self._open:
                 raise DatabaseError(f"{self._name}: closed")
-            self._line.put(_Job(work, future))
+            self._line.put(_Job(work, future, whole))
         return future
 
-    def write(self, work: Callable[[Transaction], T]) -> T:
-        """Does the work and waits until it is durable.
+    def write(self, work: Callable[[Transaction], T], *, whole: bool = False) -> T:
+        """Does the work and waits until it is durable; see `submit`.
 
         Raises:
             DatabaseError: closed, or the disk or the server refuses.
         """
-        return self.submit(work).result()
+        return self.submit(work, whole=whole).result()
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Does the work on a view of the database that does not change meanwhile.
@@ -198,16 +214,22 @@ class Database:
             if taken:
                 self._commit(taken)
 
-    def _commit(self, jobs: list[_Job[Any]]) -> None:
+    def _commit(self, jobs: list[_Job[Any]], careful: bool = False) -> None:
         """One transaction for all of them; then, and not before, the answers."""
         outcomes: list[tuple[Any, BaseException | None]] = []
         entries: list[Entry] = []
         try:
             with self._writer.begin() as connection:
                 end = audit.hold(connection)
-                for job in jobs:
-                    outcomes.append(self._attempt(connection, job, entries))
+                for plainly, some in itertools.groupby(jobs, key=lambda job: job.whole and not careful):
+                    if plainly:
+                        outcomes += self._plainly(connection, some, entries)
+                    else:
+                        outcomes += [self._attempt(connection, job, entries) for job in some]
                 audit.extend(connection, end, entries)
+        except _Broken:
+            self._commit(jobs, careful=True)
+            return
         except SQLAlchemyError as error:
             refusal = DatabaseError(f"{self._name}: cannot be written: {_reason(error)}")
             refusal.__cause__ = error
@@ -219,6 +241,26 @@ class Database:
                 job.future.set_result(result)
             else:
                 job.future.set_exception(error)
+
+    def _plainly(
+        self, connection: Connection, jobs: Iterable[_Job[Any]], entries: list[Entry]
+    ) -> list[tuple[Any, BaseException | None]]:
+        """Pieces of work without savepoints, their statements one after the other without waiting."""
+        outcomes: list[tuple[Any, BaseException | None]] = []
+        try:
+            with in_line(connection):
+                for job in jobs:
+                    transaction = Transaction(connection, self.clock(), [])
+                    try:
+                        outcomes.append((job.work(transaction), None))
+                    except DBAPIError:
+                        raise
+                    except BaseException as error:  # noqa: BLE001  whatever it is, it is the asker's
+                        outcomes.append((None, error))
+                    entries += transaction.entries
+        except DBAPIError as error:
+            raise _Broken from error
+        return outcomes
 
     def _attempt(
         self, connection: Connection, job: _Job[Any], entries: list[Entry]
@@ -239,7 +281,7 @@ class Database:
         return result, None
 
 
-def _address(where: Path | str) -> tuple[Path | None, sa.URL]:
+def address(where: Path | str) -> tuple[Path | None, sa.URL]:
     """The path of an SQLite file, or None, and the address for SQLAlchemy."""
     text = str(where)
     if re.match(r"postgres(ql)?://", text):
@@ -279,14 +321,14 @@ def _sqlite(url: sa.URL, begin: str, readonly: bool = False) -> Engine:
     return engine
 
 
-def _postgres(url: sa.URL, connections: int, options: dict[str, Any]) -> Engine:
+def _postgres(url: sa.URL, connections: int, options: dict[str, Any], settings: str = "") -> Engine:
     try:
         import psycopg  # noqa: F401 # pyright: ignore[reportUnusedImport]
     except ImportError:
         raise MissingExtraError("psycopg", "postgres", "a PostgreSQL database") from None
     return sa.create_engine(
         url, pool_size=connections, max_overflow=0, pool_pre_ping=True, execution_options=options,
-        connect_args={"options": "-c synchronous_commit=on -c timezone=UTC", "connect_timeout": 10},
+        connect_args={"options": f"-c synchronous_commit=on -c timezone=UTC{settings}", "connect_timeout": 10},
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Connection, insert, literal, select, update
+from sqlalchemy import Connection, func, insert, literal, select, update
 
 from tutelage.web import schema
 from tutelage.web.answers import MAX_NOTE, Question, Value, clean, conflicts, digest_parts, kept, said
@@ -21,7 +22,7 @@ from tutelage.web.audit import canonical, digest
 from tutelage.web.database import Database, Transaction
 from tutelage.web.ids import new_id, plain
 from tutelage.web.projects import questions_of
-from tutelage.web.queue import Lease, lease_of, leased, may_judge, release
+from tutelage.web.queue import Lease, holding, lease_of, leased, may_judge, release
 from tutelage.web.queue_statements import (
     ADD_JUDGMENT,
     ADD_VALUES,
@@ -31,7 +32,10 @@ from tutelage.web.queue_statements import (
     LAST,
     MY_SEAT,
     OTHERS_SINCE,
+    SEE_SUBMISSION,
+    SETTINGS,
     VALUES,
+    WRITE_JUDGMENT,
 )  # fmt: skip
 from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import SECOND
@@ -83,23 +87,24 @@ class Judgments:
             Refusal: "lease_lost", "bad_input", "key_reused" (the key came with something else before), "paused" or
                 "closed".
         """
-        return self._database.write(lambda t: self.submitting(t, account, submission))
+        return self._database.write(lambda t: self.submitting(t, account, submission), whole=True)
 
     def submitting(self, t: Transaction, account: str, new: Submission) -> Receipt:
         """`submit`, as work for the writer."""
         asked = _asked("answer", {name: getattr(new, name) for name in new.__slots__})
-        again = _again(t, account, new.idem, asked)
+        again, place = _seen(t, account, new, asked)
         if again is not None:
             return again
-        seat = leased(t, account, new.item, new.token)
+        seat = holding(place, new.token)
         if seat.item_state != "open":
             raise Refusal("closed", "this item is closed by now")
-        values = kept(self._questions(t, seat.project), json.loads(seat.shown), new.said)
+        values = kept(self._questions(seat.project), json.loads(seat.shown), new.said)
+        # All that can be refused is refused before anything is written: this work has no savepoint.
         rule = self._rule(t, seat, values, new.conflict_rule)
-        DROP_DRAFT.run(t.connection, {"i": seat.item, "a": account})
+        client, note = clean(new.client, 200, "client"), clean(new.note, MAX_NOTE, "note")
         return _keep(
             t, seat, "answer", "answered", values, idem=new.idem, asked=asked, active_ms=max(0, new.active_ms),
-            client=clean(new.client, 200, "client"), conflict_rule=rule, note=clean(new.note, MAX_NOTE, "note"),
+            client=client, conflict_rule=rule, note=note, undrafted=True,
         )  # fmt: skip
 
     def skip(self, account: str, item: str, token: str, idem: str, reason: str, note: str = "") -> Receipt:
@@ -146,7 +151,7 @@ class Judgments:
             seat = MY_SEAT.first(t.connection, {"i": last.item_id, "a": account})
             self._check_undo(t, last, seat, account)
             before = self._values(t, last.number)
-            questions = self._questions(t, project)
+            questions = self._questions(project)
             _keep(
                 t, seat, "retract", "leased", [], idem=idem, asked=asked, token=secrets.token_urlsafe(12),
                 expires=t.at + who.lease_seconds * SECOND, turn=who.given + 1,
@@ -182,7 +187,7 @@ class Judgments:
             may_judge(t, account, seat.project)
             if seat.item_state != "open":
                 raise Refusal("closed", "this item is closed by now")
-            values = kept(self._questions(t, seat.project), json.loads(seat.shown), said)
+            values = kept(self._questions(seat.project), json.loads(seat.shown), said)
             rule = self._rule(t, seat, values, conflict_rule)
             return _keep(
                 t, seat, "correction", "answered", values, idem=idem, asked=asked, conflict_rule=rule,
@@ -191,10 +196,10 @@ class Judgments:
 
         return self._database.write(work)
 
-    def _questions(self, t: Transaction, project: str) -> tuple[Question, ...]:
+    def _questions(self, project: str) -> tuple[Question, ...]:
         """A project's questions, which never change."""
         if project not in self._known:
-            self._known[project] = questions_of(t.connection, project)
+            self._known[project] = self._database.read(lambda c: questions_of(c, project))
         return self._known[project]
 
     def _values(self, t: Transaction, judgment: int) -> list[Value]:
@@ -203,10 +208,9 @@ class Judgments:
 
     def _rule(self, t: Transaction, seat: Any, values: list[Value], rule: str) -> str:
         """The rule that was named where the safer answer is not the preferred one."""
-        if not conflicts(self._questions(t, seat.project), values):
+        if not conflicts(self._questions(seat.project), values):
             return ""
-        settings = select(schema.project.c.settings).where(schema.project.c.id == seat.project)
-        rules = json.loads(t.connection.scalar(settings) or "{}").get("conflict_rules", [])
+        rules = json.loads(SETTINGS.scalar(t.connection, {"p": seat.project}) or "{}").get("conflict_rules", [])
         if rules and rule not in rules:
             raise Refusal(
                 "bad_input", f"conflict_rule: you prefer the less safe one: name the rule, {', '.join(rules)}"
@@ -218,6 +222,9 @@ class Judgments:
             raise Refusal("too_late", "it can be taken back for ten minutes: correct it in your history")
         if seat.item_state != "open":
             raise Refusal("closed", "this item is closed by now")
+        held = select(func.max(schema.snapshot.c.upto)).where(schema.snapshot.c.project == seat.project)
+        if last.number <= (t.connection.scalar(held) or 0):
+            raise Refusal("too_late", "a snapshot holds it by now: correct it in your history")
         since = OTHERS_SINCE.scalar(t.connection, {"i": seat.item, "n": last.number, "a": account}) or 0
         if since >= 2:
             raise Refusal("too_late", "two others have answered since: correct it in your history")
@@ -247,11 +254,33 @@ def _asked(kind: str, request: Mapping[str, Any]) -> str:
 
 def _again(t: Transaction, account: str, idem: str, asked: str) -> Receipt | None:
     """The receipt of a request that came before."""
+    _check_key(idem)
+    row = BY_KEY.first(t.connection, {"a": account, "idem": idem})
+    return None if row is None else _receipt(row, asked)
+
+
+def _seen(t: Transaction, account: str, new: Submission, asked: str) -> tuple[Receipt | None, Any]:
+    """(the receipt of the same request before, the seat): over a wire in one statement."""
+    _check_key(new.idem)
+    if t.connection.dialect.name != "postgresql":
+        again = _again(t, account, new.idem, asked)
+        return again, None if again else MY_SEAT.first(t.connection, {"i": plain(new.item), "a": account})
+    row = SEE_SUBMISSION.first(t.connection, {"a": account, "idem": new.idem, "i": plain(new.item)})._asdict()
+    key, place = (
+        SimpleNamespace(**{name.removeprefix(stem): value for name, value in row.items() if name.startswith(stem)})
+        for stem in ("key_", "seat_")
+    )
+    again = None if key.id is None else _receipt(key, asked)
+    return again, None if place.item is None else place
+
+
+def _check_key(idem: str) -> None:
     if not 8 <= len(idem) <= 100 or not idem.isascii() or not idem.isprintable():
         raise Refusal("bad_input", "idem: 8 to 100 plain letters")
-    row = BY_KEY.first(t.connection, {"a": account, "idem": idem})
-    if row is None:
-        return None
+
+
+def _receipt(row: Any, asked: str) -> Receipt:
+    """The receipt of a judgement that is there, if it was asked for in the same words."""
     if row.asked != asked:
         raise Refusal("key_reused", "this key came with another request before: make a new one")
     return Receipt(judgment=row.id, item=row.item_id, kind=row.kind, revision=row.revision, again=True)
@@ -260,7 +289,7 @@ def _again(t: Transaction, account: str, idem: str, asked: str) -> Receipt | Non
 def _keep(
     t: Transaction, seat: Any, kind: str, state: str, values: list[Value], *, idem: str, asked: str,
     active_ms: int = 0, client: str = "", reason: str = "", conflict_rule: str = "", note: str = "",
-    token: str | None = None, expires: int | None = None, turn: int | None = None,
+    token: str | None = None, expires: int | None = None, turn: int | None = None, undrafted: bool = False,
 ) -> Receipt:  # fmt: skip
     """Adds a judgement, moves the seat, and says so in the log."""
     row: dict[str, Any] = {
@@ -270,23 +299,33 @@ def _keep(
         "reason": reason, "conflict_rule": conflict_rule, "note": note,
     }  # fmt: skip
     row["digest"] = digest(digest_parts(row, values))
-    number = ADD_JUDGMENT.scalar(t.connection, row)
-    if values:
-        rows = [
-            {
-                "judgment": number, "question": value.question, "slot": value.slot, "num": value.num,
-                "text": value.text, "cannot_tell": value.cannot_tell,
-            }
-            for value in values
-        ]  # fmt: skip
-        ADD_VALUES.run(t.connection, *rows)
-    CHANGE_SEAT.run(t.connection,
-        {
-            "i": seat.item, "a": seat.account, "to_state": state, "to_revision": row["revision"],
-            "to_token": token or seat.token, "to_expires": expires or seat.expires,
-            "to_turn": seat.turn if turn is None else turn,
-        },
-    )  # fmt: skip
+    moved = {
+        "to_state": state, "to_token": token or seat.token, "to_expires": expires or seat.expires,
+        "to_turn": seat.turn if turn is None else turn,
+    }  # fmt: skip
+    if t.connection.dialect.name == "postgresql":
+        said = {
+            "questions": [value.question for value in values], "slots": [value.slot for value in values],
+            "nums": [value.num for value in values], "texts": [value.text for value in values],
+            "cannots": [value.cannot_tell for value in values],
+        }  # fmt: skip
+        WRITE_JUDGMENT.run(t.connection, {**row, **moved, **said, "undrafted": undrafted})
+    else:
+        if undrafted:
+            DROP_DRAFT.run(t.connection, {"i": seat.item, "a": seat.account})
+        number = ADD_JUDGMENT.scalar(t.connection, row)
+        if values:
+            rows = [
+                {
+                    "judgment": number, "question": value.question, "slot": value.slot, "num": value.num,
+                    "text": value.text, "cannot_tell": value.cannot_tell,
+                }
+                for value in values
+            ]  # fmt: skip
+            ADD_VALUES.run(t.connection, *rows)
+        CHANGE_SEAT.run(
+            t.connection, {"i": seat.item, "a": seat.account, "to_revision": row["revision"], **moved}
+        )  # fmt: skip
     t.log(seat.account, f"judgment.{kind}", row["id"], content=row["digest"])
     return Receipt(judgment=row["id"], item=seat.item_id, kind=kind, revision=row["revision"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from tutelage.feedback.conduct import reading_seconds
 from tutelage.records import Message
 from tutelage.web import schema
 from tutelage.web.accounts import Member, Right, membership
@@ -310,7 +312,8 @@ def _insert(t: Transaction, by: str, project: str, rows: Sequence[_Row], origin:
             "id": id, "project": project, "prompt": prompts[row.sha256], "lane": LANES[row.item.lane],
             "position": tail - len(rows) + place + 1, "need": EVERYBODY if row.item.gold is not None else row.item.need,
             "gold": None if row.item.gold is None else json.dumps(row.item.gold), "explanation": row.item.explanation,
-            "sampled": row.item.sampled, "p_select": row.item.p_select,
+            "sampled": row.item.sampled, "p_select": row.item.p_select, "reading": _reading(row.item),
+            "longer": _longer(row.item),
         }
         for place, (id, row) in enumerate(zip(ids, rows, strict=True))
     ]  # fmt: skip
@@ -324,6 +327,18 @@ def _insert(t: Transaction, by: str, project: str, rows: Sequence[_Row], origin:
         t.connection.execute(insert(schema.item_response), places)
     t.log(by, "items.add", project, detail=canonical({"count": len(ids)}), content=digest(ids), origin=origin)
     return ids
+
+
+def _reading(item: NewItem) -> float:
+    """How many seconds it takes to read an item."""
+    texts = [message.content for message in item.prompt] + [response.text for response in item.responses]
+    return math.fsum(reading_seconds(text) for text in texts)
+
+
+def _longer(item: NewItem) -> int | None:
+    """Which of two responses is the longer one."""
+    sizes = [len(response.text) for response in item.responses]
+    return None if len(sizes) != 2 or sizes[0] == sizes[1] else int(sizes[1] > sizes[0])
 
 
 def _numbers(connection: Connection, table: Any, key: str, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:

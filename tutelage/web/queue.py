@@ -29,12 +29,16 @@ from tutelage.web.queue_statements import (
     ADVANCE,
     DROP_SEAT,
     EXPIRED,
+    LANES,
     MOVE,
     MY_LEASE,
     MY_SEAT,
     PASS,
     PICK,
+    REDATE,
+    SEE_CLAIM,
     WHO,
+    WRITE_CLAIM,
 )  # fmt: skip
 from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import DAY, SECOND
@@ -68,15 +72,16 @@ class Queue:
             Refusal: "unknown", "not_allowed", "paused", "not_qualified", "guideline" (there is a new version to read)
                 or "daily_cap".
         """
-        return self._database.write(lambda t: self.claiming(t, account, project))
+        # A lease that has run out is swept whether or not this person gets one: what was written may stay.
+        return self._database.write(lambda t: self.claiming(t, account, project), whole=True)
 
     def claiming(self, t: Transaction, account: str, project: str) -> Lease | None:
         """`claim`, as work for the writer."""
-        who = may_judge(t, account, project)
-        _sweep(t, project, who.lease_seconds * SECOND)
-        held = MY_LEASE.first(t.connection, {"a": account, "p": project})
+        view = (_AtOnce if t.connection.dialect.name == "postgresql" else _InTurn)(t, account, project)
+        who = view.who
+        held = view.held()
         if held is not None:
-            return lease_of(held)
+            return held
         # A day that the clock has gone back to is no new one.
         today = max(who.day, t.at // DAY)
         so_far = who.given_today if today == who.day else 0
@@ -84,7 +89,7 @@ class Queue:
             raise Refusal("daily_cap", f"{who.daily_cap} items are enough for today: come back tomorrow")
         passed = {schema.URGENT: who.passed_urgent, schema.ORDINARY: who.passed_ordinary, schema.GOLD: who.passed_gold}
         for lane in _lanes(who, account):
-            found = PICK.first(t.connection, {"p": project, "l": lane, "beyond": passed[lane], "a": account})
+            found = view.next_one(lane, passed[lane])
             if found is not None:
                 break
         else:
@@ -95,19 +100,16 @@ class Queue:
             item=found.id, token=secrets.token_urlsafe(12), expires=t.at + who.lease_seconds * SECOND, shown=shown,
             guideline=who.guideline,
         )  # fmt: skip
-        ADD_SEAT.run(t.connection,
-            {
-                "item": found.number, "account": account, "project": project, "state": "leased", "token": lease.token,
-                "shown": canonical(shown), "guideline": lease.guideline, "granted": t.at, "expires": lease.expires,
-                "turn": who.given + 1, "revision": found.revision,
-            },
-        )  # fmt: skip
-        PASS.run(t.connection,
-            {
-                "a": account, "p": project, "urgent": passed[schema.URGENT], "ordinary": passed[schema.ORDINARY],
-                "gold": passed[schema.GOLD], "given": who.given + 1, "today": today, "so_far": so_far + 1,
-            },
-        )  # fmt: skip
+        seat = {
+            "item": found.number, "account": account, "project": project, "state": "leased", "token": lease.token,
+            "shown": canonical(shown), "guideline": lease.guideline, "granted": t.at, "expires": lease.expires,
+            "turn": who.given + 1, "revision": found.revision,
+        }  # fmt: skip
+        member = {
+            "a": account, "p": project, "urgent": passed[schema.URGENT], "ordinary": passed[schema.ORDINARY],
+            "gold": passed[schema.GOLD], "given": who.given + 1, "today": today, "so_far": so_far + 1,
+        }  # fmt: skip
+        view.write(seat, member)
         return lease
 
     def renew(self, account: str, item: str, token: str) -> int:
@@ -127,6 +129,74 @@ class Queue:
         return self._database.write(work)
 
 
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """An item that waits."""
+
+    number: int
+    id: str
+    position: int
+    slots: int
+    revision: int
+
+
+class _InTurn:
+    """What a claim needs to know, asked for as it is needed: the cheapest where the database is in this process."""
+
+    def __init__(self, t: Transaction, account: str, project: str) -> None:
+        self._t, self._account, self._project = t, account, project
+        self.who = may_judge(t, account, project)
+        _sweep(t, project, self.who.lease_seconds * SECOND)
+
+    def held(self) -> Lease | None:
+        """The item that this person holds."""
+        held = MY_LEASE.first(self._t.connection, {"a": self._account, "p": self._project})
+        return None if held is None else lease_of(held)
+
+    def next_one(self, lane: int, beyond: int) -> _Next | None:
+        """The next item of a lane."""
+        asked = {"p": self._project, "l": lane, "beyond": beyond, "a": self._account}
+        found = PICK.first(self._t.connection, asked)
+        return None if found is None else _Next(*found)
+
+    def write(self, seat: dict[str, Any], member: dict[str, Any]) -> None:
+        """Takes the seat, and remembers how far this person is."""
+        ADD_SEAT.run(self._t.connection, seat)
+        PASS.run(self._t.connection, member)
+
+
+class _AtOnce:
+    """The same, asked for in one statement and written in one: the cheapest where there is a wire between."""
+
+    def __init__(self, t: Transaction, account: str, project: str) -> None:
+        self._t = t
+        asked = {"a": account, "p": plain(project), "now": t.at}
+        self.who = _judging(SEE_CLAIM.first(t.connection, asked))
+        if self.who.late:
+            _sweep(t, project, self.who.lease_seconds * SECOND)
+            self.who = _judging(SEE_CLAIM.first(t.connection, asked))
+
+    def held(self) -> Lease | None:
+        """The item that this person holds."""
+        who = self.who
+        if who.held_item_id is None:
+            return None
+        return Lease(
+            item=who.held_item_id, token=who.held_token, expires=who.held_expires,
+            shown=tuple(json.loads(who.held_shown)), guideline=who.held_guideline,
+        )  # fmt: skip
+
+    def next_one(self, lane: int, _beyond: int) -> _Next | None:
+        """The next item of a lane."""
+        name = LANES[lane]
+        found = [getattr(self.who, f"{name}_{field}") for field in ("number", "id", "position", "slots", "revision")]
+        return None if found[0] is None else _Next(*found)
+
+    def write(self, seat: dict[str, Any], member: dict[str, Any]) -> None:
+        """Takes the seat, and remembers how far this person is."""
+        WRITE_CLAIM.run(self._t.connection, {**seat, **member})
+
+
 def release(t: Transaction, project: str, item: int) -> None:
     """Puts an item at the end of its lane, so that everyone comes by it again.
 
@@ -138,7 +208,11 @@ def release(t: Transaction, project: str, item: int) -> None:
 
 def may_judge(t: Transaction, account: str, project: str) -> Any:
     """Somebody's place in a project, where they may judge now."""
-    who = WHO.first(t.connection, {"a": account, "p": plain(project)})
+    return _judging(WHO.first(t.connection, {"a": account, "p": plain(project)}))
+
+
+def _judging(who: Any) -> Any:
+    """The same, as it was found."""
     if who is None:
         raise Refusal("unknown", "there is no such project")
     if "judge" not in RIGHTS[who.role]:
@@ -160,8 +234,7 @@ def _sweep(t: Transaction, project: str, length: int) -> None:
     """
     for row in EXPIRED.all(t.connection, {"p": project, "now": t.at, "latest": t.at + length}):
         if row.expires > t.at:
-            here = (schema.seat.c.item == row.item) & (schema.seat.c.account == row.account)
-            t.connection.execute(update(schema.seat).where(here).values(expires=t.at + length))
+            REDATE.run(t.connection, {"i": row.item, "a": row.account, "to_expires": t.at + length})
         else:
             DROP_SEAT.run(t.connection, {"i": row.item, "a": row.account})
             release(t, project, row.item)
@@ -187,7 +260,11 @@ def _draw(*parts: object) -> float:
 
 def leased(t: Transaction, account: str, item: str, token: str | None) -> Any:
     """The seat that a lease stands for."""
-    seat = MY_SEAT.first(t.connection, {"i": plain(item), "a": account})
+    return holding(MY_SEAT.first(t.connection, {"i": plain(item), "a": account}), token)
+
+
+def holding(seat: Any, token: str | None) -> Any:
+    """The same, as it was found."""
     if seat is None or seat.state != "leased" or (token is not None and seat.token != token):
         raise Refusal("lease_lost", "this item went to someone else; your draft is kept")
     if seat.member_state != "active":

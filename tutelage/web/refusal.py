@@ -9,12 +9,13 @@ from tutelage.errors import TutelageError
 Code = Literal[
     "unknown", "not_allowed", "sign_in", "slow_down", "bad_link", "weak_password", "bad_input", "paused",
     "not_qualified", "guideline", "daily_cap", "lease_lost", "key_reused", "too_late", "full", "closed",
-    "stale_draft", "last_owner",
+    "stale_draft", "last_owner", "stale_page", "other_origin", "too_large", "wrong_type",
 ]  # fmt: skip
 
 _STATUS: dict[Code, int] = {
     "unknown": 404, "not_allowed": 403, "sign_in": 401, "slow_down": 429, "bad_link": 410, "weak_password": 422,
-    "bad_input": 422, "paused": 403, "not_qualified": 403, "guideline": 403, "daily_cap": 429,
+    "bad_input": 422, "paused": 403, "not_qualified": 403, "guideline": 403, "daily_cap": 429, "stale_page": 403,
+    "other_origin": 403, "too_large": 413, "wrong_type": 415,
 }  # fmt: skip
 """HTTP's own number for a code; 409 where the request was right and came at the wrong time."""
 

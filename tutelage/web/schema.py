@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -213,6 +214,8 @@ item = Table(
     Column("explanation", Text),
     Column("sampled", Text, nullable=False),  # how it was chosen: "all", "uniform", or the name of a rule
     Column("p_select", Float),  # with which probability
+    Column("reading", Float),  # how many seconds it takes to read
+    Column("longer", SmallInteger),  # which slot of two holds the longer response; none if they are as long
     CheckConstraint("0 <= done and done <= taken and taken <= need", name="overlap"),
     _one_of("state", "open", "closed"),
 )  # fmt: skip
@@ -286,6 +289,7 @@ judgment = Table(
     _one_of("kind", "answer", "correction", "skip", "retract"),
 )  # fmt: skip
 Index("ix_judgment_mine", judgment.c.account, judgment.c.project, judgment.c.number)
+Index("ix_judgment_project", judgment.c.project, judgment.c.number)
 
 judgment_value = Table(
     "judgment_value", metadata,
@@ -307,6 +311,102 @@ flag = Table(
     Column("at", BigInteger, nullable=False),
     UniqueConstraint("item", "account", "reason"),
     _one_of("reason", "unsafe", "personal_data", "wrong_language", "broken"),
+)  # fmt: skip
+
+# Trust ----------------------------------------------------------------------------------------------------------------
+
+quiz = Table(
+    "quiz", metadata,
+    # What people answer before they judge; it stands apart from the items, whose answers are used.
+    Column("project", ForeignKey("project.id"), primary_key=True),
+    Column("place", SmallInteger, primary_key=True),
+    Column("messages", Text, nullable=False),
+    Column("responses", Text, nullable=False),  # JSON: a list of texts
+    Column("gold", Text, nullable=False),  # JSON: the known answer, its seats being the responses as they stand
+    Column("explanation", Text, nullable=False),
+)  # fmt: skip
+
+quiz_attempt = Table(
+    "quiz_attempt", metadata,
+    Column("project", ForeignKey("project.id"), primary_key=True),
+    Column("account", ForeignKey("account.id"), primary_key=True),
+    Column("number", SmallInteger, primary_key=True),
+    Column("started", BigInteger, nullable=False),
+    Column("finished", BigInteger),
+    Column("said", Text, nullable=False),  # JSON: by the questions' places
+    Column("right_answers", Integer, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("passed", Boolean, nullable=False),
+)  # fmt: skip
+
+set_aside = Table(
+    "set_aside", metadata,
+    # While it is not lifted, what this person said since then does not count.
+    Column("id", Text, primary_key=True),
+    Column("project", ForeignKey("project.id"), nullable=False),
+    Column("account", ForeignKey("account.id"), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("made_by", ForeignKey("account.id"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("lifted_by", ForeignKey("account.id")),
+    Column("lifted_at", BigInteger),
+    Index("ix_set_aside_project_account", "project", "account"),
+)  # fmt: skip
+
+decision = Table(
+    "decision", metadata,
+    # What a reviewer says about an item; the last one counts. It is about slots: nothing was shuffled.
+    Column("number", Number, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("item", ForeignKey("item.number"), nullable=False, index=True),
+    Column("project", ForeignKey("project.id"), nullable=False),
+    Column("account", ForeignKey("account.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("said", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    _one_of("kind", "decide", "send_back", "gold"),
+)  # fmt: skip
+
+snapshot = Table(
+    "snapshot", metadata,
+    # What people had said at one moment, as training takes it; it stays as it is.
+    Column("number", Number, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("project", ForeignKey("project.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("header", Text, nullable=False),  # JSON: what was asked for, the questions, the guidelines
+    Column("sha256", Text, nullable=False),  # of its lines
+    Column("upto", BigInteger, nullable=False),  # the last judgement that it could hold
+    Column("items", BigInteger, nullable=False),
+    Column("answers", BigInteger, nullable=False),
+    Column("parent", ForeignKey("snapshot.id")),
+    Column("made_by", ForeignKey("account.id"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+)  # fmt: skip
+
+snapshot_part = Table(
+    "snapshot_part", metadata,
+    # Its lines, some hundreds at a time, compressed. They are put there before the snapshot is.
+    Column("snapshot", Text, primary_key=True),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)  # fmt: skip
+
+api_key = Table(
+    "api_key", metadata,
+    Column("id", Text, primary_key=True),
+    Column("prefix", Text, nullable=False),  # its first letters, by which people know it
+    Column("key_hash", Text, nullable=False, unique=True),
+    Column("project", ForeignKey("project.id"), nullable=False, index=True),
+    Column("account", ForeignKey("account.id"), nullable=False),  # in whose name it acts
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("made", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("used", BigInteger),
+    Column("revoked", BigInteger),
 )  # fmt: skip
 
 # The log --------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ except ModuleNotFoundError:
 
 from tutelage.web import passwords, schema
 from tutelage.web.database import Database, Transaction
+from tutelage.web.prepared import Prepared
 from tutelage.web.refusal import Refusal
 
 SECOND = 1_000_000
@@ -127,7 +128,7 @@ class Sessions:
             Refusal: nobody: it has ended, or never was.
         """
         now = self._database.clock()
-        row = self._database.read(lambda c: c.execute(_SESSION, {"hash": hash_of(token)}).one_or_none())
+        row = self._database.read(lambda c: _SESSION.first(c, {"hash": hash_of(token)}))
         if row is None or row.status != "active" or now >= row.expires or now - row.seen >= SESSION_IDLES:
             raise Refusal("sign_in", "sign in first")
         if now - row.seen >= SEEN_EVERY:
@@ -136,7 +137,7 @@ class Sessions:
                     update(schema.session).where(schema.session.c.token_hash == hash_of(token)).values(seen=t.at)
                 )
             )
-        return Session(token, row.account, row.name, row.owner, row.locale, row.renew)
+        return Session(token, row.account, row.name, bool(row.owner), row.locale, bool(row.renew))
 
     def renew(self, token: str) -> Session:
         """The same session under a new token; the old one is worth nothing any more.
@@ -234,7 +235,9 @@ def _forgive(t: Transaction, key: str) -> None:
     t.connection.execute(update(attempt).where(here).values(failures=attempt.c.failures - 1))
 
 
-_SESSION = select(
-    schema.session.c.account, schema.session.c.seen, schema.session.c.expires, schema.session.c.renew,
-    schema.account.c.name, schema.account.c.owner, schema.account.c.locale, schema.account.c.status,
-).where(schema.session.c.token_hash == bindparam("hash"), schema.account.c.id == schema.session.c.account)  # fmt: skip
+_SESSION = Prepared(
+    select(
+        schema.session.c.account, schema.session.c.seen, schema.session.c.expires, schema.session.c.renew,
+        schema.account.c.name, schema.account.c.owner, schema.account.c.locale, schema.account.c.status,
+    ).where(schema.session.c.token_hash == bindparam("hash"), schema.account.c.id == schema.session.c.account)
+)  # fmt: skip

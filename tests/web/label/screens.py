@@ -1,0 +1,158 @@
+"""Pictures of every screen for the documentation: light and dark, at the width of a desk and of a phone.
+
+PYTHONPATH=tests/web python tests/web/label/screens.py docs/label [SCREEN ...]
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from browser import Browser
+from house import House, served
+from site_of_tests import PASSWORD
+
+from tutelage.records import Message
+from tutelage.web.label.presets import PRESETS, RULES
+from tutelage.web.projects import NewItem, NewProject, NewResponse
+from tutelage.web.sessions import Session
+from tutelage.web.snapshots import make as make_snapshot
+
+ANSWERS = (
+    "A **set** keeps each value once and has no order. Asking whether a value is there takes the same time however "
+    'many there are.\n\n```python\nseen = {"a", "b"}\n"a" in seen   # True\n```\n\n- adding twice changes nothing\n'
+    "- a `frozenset` cannot be changed",
+    "A set is a collection, like a list. You can put numbers into it, and words as well. Sets are very useful and "
+    "you can use them for many things.\n\n1. `set()` makes an empty one\n2. `{1, 2}` makes one with two values\n\n"
+    "Please let me know if there is anything else I can do for you!",
+    "It is a list, but faster.",
+    "A set answers *is it there?* quickly; a list answers *what is at place 3?*\n\nTake a set when order does not "
+    "matter and each value counts once.",
+)
+QUESTIONS = (
+    "When is a set better than a list?", "How do I remove doubles from a list?", "Is a set ordered?",
+    "What is the difference between a set and a dict?", "Can a set hold a list?", "How do I join two sets?",
+)  # fmt: skip
+NAMES = ("Annotator 1", "Annotator 2", "Annotator 3", "Annotator 4")
+
+
+def fill(house: House) -> dict[str, tuple[Session | None, str]]:
+    """A site with people at work; gives for each screen who sees it, and where."""
+    owner = house.accounts.accept(house.accounts.invite_owner(), "owner@example.org", PASSWORD, name="Owner")
+    counts = {"compare": 2, "helpful_harmless": 2, "rank": 4, "summary": 2, "good_bad": 2, "write": 1}
+    projects = {
+        preset.key: project(house, owner, preset.key, counts[preset.key]) for preset in PRESETS if preset.key in counts
+    }
+    judges = [judge(house, owner, list(projects.values()), name) for name in NAMES]
+    work(house, projects["compare"], [session.account for session in judges])
+    beginner = house.accounts.invite(owner.account, projects["compare"], "annotator")
+    fresh = house.accounts.accept(beginner, "beginner@example.org", PASSWORD, name="Beginner")
+    house.projects.confirm_guideline(fresh.account, projects["compare"], 1)
+    known = NewItem(
+        prompt=(Message(role="user", content="Is a set ordered?"),), lane="gold", gold={"better": 7},
+        responses=(NewResponse(text="Yes."), NewResponse(text="No: it has no order at all.")),
+        explanation="The second answer is true; that weighs more than anything else.",
+    )  # fmt: skip
+    house.label.quiz.fill(owner.account, projects["compare"], [known] * 5)
+    make_snapshot(house.database, owner.account, projects["compare"], "first round")
+    invited = house.accounts.invite(owner.account, projects["rank"], "annotator")
+    item = house.rows(f"select id from item where project = '{projects['compare']}' and done >= 3 order by number")[0][
+        0
+    ]
+    one, base = house.sessions.sign_in("annotator1@example.org", PASSWORD), {k: f"/p/{v}" for k, v in projects.items()}
+    owner = house.sessions.sign_in("owner@example.org", PASSWORD)
+    compare = base["compare"]
+    return {
+        "sign-in": (None, "/sign-in"), "invitation": (None, f"/invite/{invited}"), "home": (one, "/"),
+        "guideline": (one, f"{base['helpful_harmless']}/guideline"), "quiz": (fresh, f"{compare}/quiz"),
+        "compare": (one, f"{compare}/task"), "harmless": (one, f"{base['helpful_harmless']}/task"),
+        "rank": (one, f"{base['rank']}/task"), "score": (one, f"{base['summary']}/task"),
+        "good-bad": (one, f"{base['good_bad']}/task"), "write": (one, f"{base['write']}/task"),
+        "history": (one, f"{compare}/history"), "account": (one, "/account"), "owner": (owner, "/"),
+        "new-project": (owner, "/projects/new"), "board": (owner, f"{compare}/board"),
+        "people": (owner, f"{compare}/people"), "items": (owner, f"{compare}/items"),
+        "decide": (owner, f"{compare}/items/{item}"), "editor": (owner, f"{compare}/editor"),
+        "data": (owner, f"{compare}/data"), "log": (owner, f"{compare}/log"),
+    }  # fmt: skip
+
+
+def project(house: House, owner: Session, key: str, answers: int) -> str:
+    preset = next(one for one in PRESETS if one.key == key)
+    labels = {name: label["en"] for name, label in preset.labels.items()}
+    settings = {"labels": labels, "overlap": 3, "currency": "EUR", "per_answer": 0.12}
+    new = NewProject(
+        name=f"Sets and lists: {preset.name['en'].lower()}", kind=key, questions=preset.questions, settings=settings,
+        guideline=preset.guideline["en"], gold_share=0.1 if key == "compare" else 0.0,
+        daily_cap=120 if key == "compare" else None, conflict_rules=RULES["en"] if preset.conflict else (),
+    )  # fmt: skip
+    id = house.projects.make(owner.account, new)
+    draw = random.Random(5)
+
+    def item(number: int, **more: object) -> NewItem:
+        prompt = (Message(role="user", content=f"{QUESTIONS[number % len(QUESTIONS)]} (no. {number + 1})"),)
+        texts = draw.sample(ANSWERS, answers)
+        return NewItem(prompt=prompt, need=3, responses=tuple(NewResponse(text=text) for text in texts), **more)  # type: ignore[arg-type]
+
+    house.projects.add_items(owner.account, id, [item(number) for number in range(60 if key == "compare" else 6)])
+    if key == "compare":
+        pair = (NewResponse(text=ANSWERS[0]), NewResponse(text=ANSWERS[2]))
+        gold = [replace(item(100 + n, lane="gold", gold={"better": 2}), responses=pair) for n in range(8)]
+        house.projects.add_items(owner.account, id, gold)
+    return id
+
+
+def judge(house: House, owner: Session, projects: list[str], name: str) -> Session:
+    email = name.lower().replace(" ", "") + "@example.org"
+    links = [house.accounts.invite(owner.account, id, "annotator") for id in projects]
+    session = house.accounts.accept(links[0], email, PASSWORD, name=name)
+    for link in links[1:]:
+        house.accounts.join(link, session.account)
+    for id in projects:
+        house.projects.confirm_guideline(session.account, id, 1)
+        house.accounts.set_member(owner.account, id, session.account, state="active")
+    return session
+
+
+def work(house: House, project: str, accounts: list[str]) -> None:
+    """Three who judge by what is written, and one who likes what stands first."""
+    draw = random.Random(7)
+    worth = {text: place for place, text in enumerate((ANSWERS[2], ANSWERS[1], ANSWERS[3], ANSWERS[0]))}
+    for turn in range(110):
+        account = accounts[turn % 4]
+        lease = house.queue.claim(account, project)
+        if lease is None:
+            continue
+        house.clock.pass_(draw.uniform(0.3, 1.1))
+        left, right = house.seats.show(account, lease.item).responses
+        lean = worth[right] - worth[left] + draw.gauss(0, 0.8)
+        choice = 1 if turn % 4 == 3 and draw.random() < 0.8 else max(1, min(7, round(4 + 1.6 * lean)))
+        house.answer(account, lease, choice, active_ms=int(draw.uniform(14_000, 58_000)))
+        if turn == 30:
+            house.seats.flag(account, lease.item, "broken", "the code is cut off")
+
+
+def main() -> None:
+    folder, wanted = Path(sys.argv[1]), sys.argv[2:]
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as place, served(Path(place) / "label.db") as house:
+        screens = fill(house)
+        for size, width, height in (("wide", 1280, 860), ("phone", 390, 844)):
+            for dark in (False, True):
+                with Browser(width, height, dark) as browser:
+                    for name in wanted or screens:
+                        session, path = screens[name]
+                        browser.call("Network.clearBrowserCookies")
+                        if session:
+                            browser.call("Network.setCookie", name="session", value=session.token, url=house.url)
+                        browser.open(house.url + path)
+                        time.sleep(0.4)
+                        browser.run("document.activeElement.blur()")
+                        browser.screenshot(folder / f"{name}-{size}-{'dark' if dark else 'light'}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Keys for programs, and choosing what to ask."""
+
+from pathlib import Path
+
+import numpy
+import pytest
+import sqlalchemy as sa
+from site_of_tests import Site, new_item
+
+from tutelage.web import choosing, schema
+from tutelage.web.keys import Keys
+from tutelage.web.refusal import Refusal
+from tutelage.web.sessions import DAY
+
+
+@pytest.fixture
+def site(where: Path | str):
+    site = Site(where)
+    yield site
+    site.database.close()
+
+
+def refused(code: str, work, *args, **more) -> None:
+    with pytest.raises(Refusal) as refusal:
+        work(*args, **more)
+    assert refusal.value.code == code
+
+
+def test_a_key_is_shown_once_and_good_for_what_it_says(site: Site) -> None:
+    owner, keys = site.person("owner"), Keys(site.database)
+    project = site.project(owner)
+    new = keys.make(owner.account, project, "robot", ["read", "items"], days=2)
+    assert new.secret.startswith("tut_")
+    held = keys.holder(new.secret, "items")
+    assert (held.account, held.project, held.scopes) == (owner.account, project, {"read", "items"})
+    refused("not_allowed", keys.holder, new.secret, "export")
+    refused("sign_in", keys.holder, new.secret[:-1] + "x", "read")
+    refused("sign_in", keys.holder, "", "read")
+    (info,) = keys.listed(owner.account, project)
+    assert (info.name, info.scopes, info.revoked) == ("robot", ("items", "read"), None)
+    assert info.used == site.clock()
+    assert new.secret.startswith(info.prefix)
+    everything = site.rows("select * from api_key") + site.rows("select * from audit")
+    assert new.secret not in str(everything)
+    site.clock.pass_(3 * 24 * 60)
+    refused("sign_in", keys.holder, new.secret, "read")
+    assert site.clock() > info.expires == info.made + 2 * DAY
+
+
+def test_a_key_ends_with_its_holders_rights(site: Site) -> None:
+    owner, keys = site.person("owner"), Keys(site.database)
+    project = site.project(owner)
+    manager = site.member(owner, project, "manager", "manager")
+    new = keys.make(manager.account, project, "robot", ["items"])
+    keys.holder(new.secret, "items")
+    change = sa.update(schema.membership).where(schema.membership.c.account == manager.account)
+    site.database.write(lambda t: t.connection.execute(change.values(role="viewer")) and None)
+    refused("not_allowed", keys.holder, new.secret, "items")
+    pause = sa.update(schema.account).where(schema.account.c.id == manager.account).values(status="paused")
+    site.database.write(lambda t: t.connection.execute(pause) and None)
+    refused("sign_in", keys.holder, new.secret, "items")
+
+
+def test_only_those_who_may_make_and_take_back(site: Site) -> None:
+    owner, keys = site.person("owner"), Keys(site.database)
+    project, other = site.project(owner), site.project(owner, name="other")
+    (person,) = site.annotators(project, 1)
+    refused("not_allowed", keys.make, person, project, "x", ["read"])
+    refused("not_allowed", keys.listed, person, project)
+    for scopes, days in ((["all"], 1), ([], 1), (["read"], 0), (["read"], 1000)):
+        refused("bad_input", keys.make, owner.account, project, "x", scopes, days)
+    refused("bad_input", keys.make, owner.account, project, " ", ["read"])
+    new = keys.make(owner.account, project, "x", ["read"])
+    refused("unknown", keys.revoke, owner.account, other, new.id)
+    refused("not_allowed", keys.revoke, person, project, new.id)
+    keys.revoke(owner.account, project, new.id)
+    refused("sign_in", keys.holder, new.secret, "read")
+    site.sound()
+
+
+def test_what_was_chosen_is_known_with_its_probability(site: Site) -> None:
+    owner = site.person("owner")
+    project = site.project(owner)
+    values = numpy.arange(60.0)
+    added = choosing.add(
+        site.projects, owner.account, project, [new_item(n) for n in range(60)], values, 20, "disagreement",
+        uniform_share=0.3, seed=7,
+    )  # fmt: skip
+    rows = site.rows("select sampled, p_select, id from item order by number")
+    assert [row[2] for row in rows] == added
+    assert {row[0] for row in rows} == {"uniform", "disagreement"}
+    assert all(0.1 - 1e-9 <= row[1] <= 1 for row in rows)  # 0.3 * 20 / 60 at least
+    refused("bad_input", choosing.add, site.projects, owner.account, project, [], [], 1, "x")
+    refused("bad_input", choosing.add, site.projects, owner.account, project, [new_item(1)], [1], 1, "uniform")
