@@ -1,5 +1,6 @@
 """bf16 on a CPU: the same learning to rounding, in matrix products alone, and only where the processor can."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from tutelage.run import read_done, read_metrics
 from tutelage.stages import dpo, kto, ppo, pretrain, reward, sft
 from tutelage.training.batches import flat
 from tutelage.training.likelihood import token_log_probabilities
+
+
+@pytest.fixture(autouse=True)
+def float32_again() -> Iterator[None]:
+    yield
+    device.prepare(1)
+
 
 needs_bf16 = pytest.mark.skipif(
     not device.probe() or torch.cuda.is_available(), reason="this processor cannot multiply in bfloat16"

@@ -88,9 +88,7 @@ def recipe(stage: str, model: Path, folder: Path, **values: Any) -> dict[str, An
         data = tiny.jsonl(folder / "verdicts.jsonl", tiny.verdicts(25))
         return {**common, "verdicts": str(data), "batch_size": 6, "num_train_epochs": 2, **values}
     if stage == "ppo":
-        (folder / "reward.py").write_text(
-            "def short(prompts, given): return [len(set(r)) / 9 for r in given]\n"
-        )
+        (folder / "reward.py").write_text("def short(prompts, given): return [len(set(r)) / 9 for r in given]\n")
         data = tiny.jsonl(folder / "talks.jsonl", tiny.conversations(25))
         return {
             **common, "prompts": str(data), "reward_function": f"{folder / 'reward.py'}:short", "iterations": 3,

@@ -67,12 +67,17 @@ def half() -> contextlib.AbstractContextManager[Any]:
 
     Source: Micikevicius et al. 2018, arXiv 1710.03740, section 3.1; `torch.autocast`.
     """
-    return torch.autocast("cpu", torch.bfloat16) if _halved[0] else contextlib.nullcontext()
+    return torch.autocast("cpu", torch.bfloat16) if halved() else contextlib.nullcontext()
+
+
+def halved() -> bool:
+    """Whether a CPU was asked to do so."""
+    return _halved[0]
 
 
 def exact() -> bool:
     """Whether all is computed in float32."""
-    return not _halved[0] and not torch.cuda.is_available()
+    return not halved() and not torch.cuda.is_available()
 
 
 def _meet() -> None:
@@ -113,4 +118,4 @@ def describe() -> str:
     """The device in one line."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name(0)}, bf16"
-    return f"CPU, {threads()} threads, {'bf16' if _halved[0] else 'float32'}"
+    return f"CPU, {threads()} threads, {'bf16' if halved() else 'float32'}"

@@ -54,9 +54,13 @@ def likelihoods(model: nn.Module, batch: Batch, temperature: float = 1.0, alike:
     the same pass as the values. If it turns out not to, they are made again, and are right all the same.
     """
     states = hidden_states(model, batch)[batch.sources]
+    weight, bias = forward.head(model)
+    if device.halved():
+        states, weight = states.to(torch.bfloat16), weight.to(torch.bfloat16)
+        bias = None if bias is None else bias.to(torch.bfloat16)
     scaling = (*forward.head_scaling(model), temperature)
     learning = torch.is_grad_enabled()
-    return Likelihoods(*_Chosen.apply(states, *forward.head(model), batch.targets, scaling, learning, alike))
+    return Likelihoods(*_Chosen.apply(states, weight, bias, batch.targets, scaling, learning, alike))
 
 
 def token_log_probabilities(model: nn.Module, batch: Batch, temperature: float = 1.0, alike: bool = False) -> Tensor:

@@ -37,8 +37,8 @@ class Learning:
     max_batch_tokens: Annotated[int, Field(gt=0)] = 2048
     """Tokens computed at a time; a step with more accumulates gradients. Bounds memory, changes no result."""
     bf16: bool = False
-    """Multiply matrices in bfloat16 on a CPU, which is faster where the processor has instructions for it; weights,
-    updates and the output layer stay float32. A GPU always does."""
+    """Multiply matrices in bfloat16 on a CPU, which is faster where the processor has instructions for it; weights and
+    updates stay float32. A GPU always does."""
     gradient_checkpointing: bool = False
     """Keep only the input of each layer and compute the layer again in the backward pass: less memory, a third more
     time. Changes no result."""
