@@ -176,8 +176,9 @@ def wrong_with(words: list[str]) -> str:
         return next((f"no flag {flag}" for flag in flags if flag not in known), "")
     if verb not in cli.VERBS:
         return f"no verb {verb}"
-    source = ast.parse((HOUSE / "cli.py").read_text(encoding="utf-8"))
-    texts = [node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    sources = [ast.parse((HOUSE / name).read_text(encoding="utf-8")) for name in ("cli.py", "label.py")]
+    nodes = [node for source in sources for node in ast.walk(source)]
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     known = {text[2:].replace("-", "_") for text in texts if text.startswith("--")}
     course = next((word for word in rest if word.endswith(".yaml")), "")
     if course and not (ROOT / course).exists():
@@ -228,6 +229,10 @@ def written(stage: str) -> set[str]:
             owner = node.func.value
             if isinstance(owner, ast.Name) and (owner.id, node.func.attr) in NUMBERS:
                 found |= {keyword.arg for keyword in node.keywords if keyword.arg}
+        if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):  # a loss and its numbers
+            numbers = node.value.elts[-1]
+            if isinstance(numbers, ast.Dict):
+                found |= {str(ast.literal_eval(key)) for key in numbers.keys if key}
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             target = node.targets[0]
             if isinstance(target, ast.Name) and target.id == "numbers":
