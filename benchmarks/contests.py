@@ -222,7 +222,7 @@ def prepare(place: Place) -> Contest:
     """Ours alone: documents cleaned, judged and said once."""
     mine = ours(
         place, "prepare", "all rules", sources=[place.data("documents")], licence="own",
-        allow_licences=["measure-only"], min_characters=100,
+        allow_licences=["LicenseRef-measure-only"], min_characters=100,
     )  # fmt: skip
     mine.options["samples"] = Path(place.data("documents")).read_text(encoding="utf-8").count("\n")
     return Contest(name="prepare", model="small", ours=mine)
@@ -247,5 +247,5 @@ BENCHMARKS: dict[str, Callable[[Place], list[Contest]]] = {
     "prepare": lambda place: [prepare(place)],
     "serve": lambda place: [serve(place)],
 }
-STAND_ALONE = ("generate",)
+STAND_ALONE = ("generate", "label")
 """Scripts beside this one that measure by themselves, and print a row of JSON each."""

@@ -207,8 +207,8 @@ def _documents(texts: Sequence[str]) -> list[Row]:
     """As records of ours."""
     return [
         {
-            "id": f"d{place}", "text": text, "source": f"{place}.txt", "licence": "measure-only", "language": "en",
-            "split": "train",
+            "id": f"d{place}", "text": text, "source": f"{place}.txt", "licence": "LicenseRef-measure-only",
+            "language": "en", "split": "train",
         }
         for place, text in enumerate(texts) if text.strip()
     ]  # fmt: skip

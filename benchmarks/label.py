@@ -48,14 +48,18 @@ class Result:
     note: str = ""
 
     def line(self) -> str:
-        def quantile(values: list[float], share: float) -> float:
-            return 1000 * sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
+        """A row of JSON; times in milliseconds."""
 
-        found = f"{self.name}: {len(self.submit) / self.seconds:.0f} submissions/s, "
-        found += f"p50 {quantile(self.submit, 0.5):.1f} ms, p95 {quantile(self.submit, 0.95):.1f} ms"
-        if self.pages:
-            found += f"; {len(self.pages)} pages, p95 {quantile(self.pages, 0.95):.1f} ms"
-        return found + f"; {len(self.errors)} errors{': ' + self.errors[0] if self.errors else ''}; {self.note}"
+        def quantile(values: list[float], share: float) -> float | None:
+            return round(1000 * sorted(values)[min(len(values) - 1, int(share * len(values)))], 1) if values else None
+
+        row = {
+            "benchmark": "label", "side": self.name,
+            "submissions_per_second": round(len(self.submit) / self.seconds, 1),
+            "submit_p50": quantile(self.submit, 0.5), "submit_p95": quantile(self.submit, 0.95),
+            "page_p95": quantile(self.pages, 0.95), "errors": len(self.errors), "note": self.note,
+        }  # fmt: skip
+        return json.dumps(row | ({"first_error": self.errors[0]} if self.errors else {}), ensure_ascii=False)
 
 
 def main() -> None:

@@ -288,7 +288,7 @@ def main() -> None:
     beside = HERE.parents[1] / "shared" / "data"
     given = os.environ.get("TUTELAGE_BENCHMARK_DATA") or (str(beside) if beside.is_dir() else "")
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--only", choices=[*BENCHMARKS, *STAND_ALONE, "label"], help="one of the benchmarks")
+    parser.add_argument("--only", choices=[*BENCHMARKS, *STAND_ALONE], help="one of the benchmarks")
     parser.add_argument("--side", default="", help="only peers with this in their names; ours alone if there are none")
     parser.add_argument("--data", default=given, help="a folder of real rows; without one they are made up")
     parser.add_argument("--threads", type=int, default=cores, help="of every side")
@@ -299,8 +299,6 @@ def main() -> None:
     options = parser.parse_args()
     options.clock = "cpu" if options.threads == 1 else "wall"
     options.output.mkdir(parents=True, exist_ok=True)
-    if options.only == "label":
-        sys.exit("label: there is no stage that labels yet, so there is nothing to measure")
     for name in [options.only] if options.only else [*BENCHMARKS, *STAND_ALONE]:
         began = time.monotonic()
         (measure if name in BENCHMARKS else collect)(name, options)
