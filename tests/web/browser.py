@@ -104,7 +104,8 @@ class Browser:
             time.sleep(0.03)
 
     def click(self, selector: str) -> None:
-        """A real click in the middle of the element."""
+        """A real click in the middle of the element, when the page is whole: before, it may still move."""
+        self.until(f"document.readyState === 'complete' && document.querySelector({json.dumps(selector)})")
         place = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
             "e.scrollIntoView({block: 'nearest'}); const r = e.getBoundingClientRect(); "

@@ -261,7 +261,8 @@ def test_other_methods_are_none(town: Town, method: str):
     visitor = town.visitor("owner")
     for route in application.ROUTES[::6]:
         answer = visitor.client.request(method, town.path(route), headers={"X-CSRF": visitor.csrf})
-        assert answer.status_code == 405, name(route)
+        # What is no method of HTTP at all may be turned away before it comes to a route.
+        assert answer.status_code in ((400, 405) if method == "GETT" else (405,)), name(route)
 
 
 def test_a_method_cannot_be_put_on(town: Town):
