@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from site_of_tests import START, Site, new_item, opened
 
-from tutelage.web import queue_statements, schema
+from tutelage.web import queue, queue_statements, schema
 from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import Session
 
@@ -362,3 +362,13 @@ def test_the_next_item_is_found_by_the_index_of_those_that_wait(site: Site, anna
     assert "Seq Scan on item" not in found
     assert "Sort" not in found
     assert "TEMP B-TREE" not in found
+
+
+def test_every_order_is_shown_about_as_often():
+    for slots, orders in ((2, 2), (3, 6)):
+        shown = [queue._shuffled("secret", "someone", f"item {n}", slots) for n in range(600)]
+        counts = [shown.count(order) for order in set(shown)]
+        assert len(counts) == orders
+        assert min(counts) > 0.7 * 600 / orders
+    assert shown != [queue._shuffled("secret", "another", f"item {n}", 3) for n in range(600)]
+    assert shown == [queue._shuffled("secret", "someone", f"item {n}", 3) for n in range(600)]
