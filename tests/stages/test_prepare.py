@@ -154,6 +154,7 @@ def test_long_documents_are_cut_and_nothing_is_lost(tmp_path: Path) -> None:
     assert "\n\n".join(document.text for document in kept) == book
     # One file is one group: then its pieces are parted.
     assert {document.split for document in kept} == {"train", "held_out"}
+    assert f"Long documents were cut: 1 became {len(kept)} pieces." in (run / "card.html").read_text(encoding="utf-8")
 
 
 def test_a_record_keeps_its_id_and_a_bad_one_stops_nothing(tmp_path: Path) -> None:
