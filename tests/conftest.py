@@ -8,7 +8,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says something of the machine and of what is compiled at its first use, not of the code.
+hypothesis.settings.register_profile(
+    "here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # fmt: skip
+hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture(scope="session")
