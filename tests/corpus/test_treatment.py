@@ -32,6 +32,12 @@ def test_without_spaces_too(texts: list[str]) -> None:
                                                                personal.masked(clean.text)[1])  # fmt: skip
 
 
+def test_a_leftover_at_the_end_with_spaces_after_it() -> None:
+    for text in ("Skip to content\t", "some words\nSkip to content  ", "返回顶部\u3000", "Skip to content"):
+        assert treat([text])[0][:2] == cleaning.cleaned(text)
+        assert treat([text])[0].changes == {"boilerplate": 1}
+
+
 def test_languages_are_those_that_one_text_alone_has() -> None:
     texts = [
         "The boats that lay in the harbour began to pull at their ropes, for the wind was rising.",

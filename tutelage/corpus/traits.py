@@ -242,7 +242,7 @@ def _pass(
                 found |= CONTROL
             elif code < 0x2000 or 0xA000 <= code < 0xE000 or 0xFB00 <= code < 0xFE00 or 0xFE70 <= code < 0xFF00:
                 row[OTHER] += 1
-        if 0 < end - line <= longest and _is_leftover(data, line, end, lines):
+        if 0 < last - line <= longest and _is_leftover(data, line, last, lines):
             found |= LEFTOVER
         if row[MISREAD] * 12 > row[HAN]:
             found |= MOJIBAKE
