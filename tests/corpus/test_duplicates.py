@@ -181,22 +181,6 @@ def test_clusters_say_who_stays_who_goes_and_why() -> None:
     assert duplicates.clusters(groups, most=0) == []
 
 
-def test_whole_groups_are_held_out_and_stay_where_they_are() -> None:
-    texts = corpus(400)
-    keys = hashing.rank([f"document {number}" for number in range(len(texts))])
-    groups = duplicates.group([duplicates.sign(texts)], agreement=0.5)
-    held = duplicates.hold_out(groups, keys, 0.2, seed=1)
-    assert (held == held[groups.stands_for]).all()
-    assert 0.15 < held[groups.how == 0].mean() < 0.25
-    assert (held != duplicates.hold_out(groups, keys, 0.2, seed=2)).any()
-    assert held[duplicates.hold_out(groups, keys, 0.1, seed=1)].all()
-    assert not duplicates.hold_out(groups, keys, 0, seed=1).any()
-    assert duplicates.hold_out(groups, keys, 1, seed=1).all()
-    more = duplicates.group([duplicates.sign([*texts, " ".join(words(100, 77))])], agreement=0.5)
-    again = duplicates.hold_out(more, np.append(keys, np.uint64(5)), 0.2, seed=1)
-    assert (again[:-1] == held).all()
-
-
 def test_a_crowded_bucket_stays_linear_and_whole() -> None:
     """Two thousand copies of one text with one word changed each."""
     original = words(80, 1)

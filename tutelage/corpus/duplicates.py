@@ -20,6 +20,7 @@ from tutelage.corpus.hashing import (
     Hashes,
     Places,
     Texts,
+    by_rank,
     column,
     compiled,
     folded,
@@ -151,10 +152,8 @@ def group(
     Source: Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3.4.
     """
     total = sum(map(len, parts))
-    order = np.arange(total) if rank is None else np.argsort(rank, kind="stable")
     # In the order of the ranks, so that the smallest place of a group is the one that stays.
-    position = np.empty(total, dtype=np.int64)
-    position[order] = np.arange(total)
+    order, position = by_rank(total, rank)
     edges = np.cumsum([0, *map(len, parts)])
     where = [position[a:b] for a, b in pairwise(edges)]
     parents = np.arange(total)
@@ -193,17 +192,6 @@ def clusters(groups: Groups, most: int = 10) -> list[Cluster]:
     return found
 
 
-def hold_out(groups: Groups, keys: Hashes, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Which documents are held out: whole groups, so that nothing trained on resembles them.
-
-    A group is held out if the hash of the seed and of its kept document's key is below ``share``; so adding documents
-    moves no others, unless they join groups. With an agreement of 0.5 the groups are wide.
-    """
-    salt = np.uint64(seed * 0x9E3779B97F4A7C15 % (1 << 64))
-    values = _mixed(np.asarray(keys, dtype=np.uint64)[groups.stands_for] ^ salt)
-    return values < np.uint64(min(max(share, 0.0) * 2.0**64, 2.0**64 - 2.0**11))
-
-
 class _Sketches:
     """The sketches of all documents, in the order of their ranks, wherever they lie."""
 
@@ -222,12 +210,6 @@ class _Sketches:
 def _least(agreement: float) -> int:
     """Equal bytes of 256 at which the similarity is estimated at ``agreement``: unequal hashes agree once in 256."""
     return int(np.ceil(_HASHES * (agreement + (1 - agreement) / 256)))
-
-
-def _mixed(values: Hashes) -> Hashes:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _join_alike(keys: Hashes, places: Places, sketches: _Sketches, parents: Places, how: Any, least: int) -> None:

@@ -109,6 +109,14 @@ def rank(ids: Sequence[str], preference: Sequence[int] | None = None) -> Hashes:
     return hashed | (np.asarray(preference, dtype=np.uint64) << np.uint64(56))
 
 
+def by_rank(total: int, ranks: Hashes | None) -> tuple[Places, Places]:
+    """The documents in the order of their ranks, or as they came; and of each its place in that order."""
+    order = np.arange(total) if ranks is None else np.argsort(ranks, kind="stable")
+    position = np.empty(total, dtype=np.int64)
+    position[order] = np.arange(total)
+    return order, position
+
+
 def shares(text: Text, count: int) -> list[tuple[int, int]]:
     """Cuts texts into about ``count`` runs of equal bytes, as (first, last + 1)."""
     goals = np.linspace(text.offsets[0], text.offsets[-1], count + 1)

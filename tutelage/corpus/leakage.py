@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from tutelage.corpus import compression, rows
 from tutelage.corpus.hashing import Hashes, Places, Texts, column, compiled, folded, runs, units, widest
+from tutelage.corpus.lookup import place_of, table_of
 from tutelage.errors import RecordError
 
 COVERED = 0.5
@@ -266,10 +267,9 @@ def _book(found: dict[bool, list[Hashes]]) -> _Book:
     _reach(owners[by_owner], places[by_owner], len(found[False]), reach)
     known, starts = np.unique(hashes, return_index=True)
     seen = np.zeros(1 << max(10, int(32 * len(known)).bit_length() - 6), dtype=np.uint64)
-    table = np.full(1 << max(4, int(2 * len(known)).bit_length()), -1, dtype=np.int32)
-    _fill(known, table, seen)
+    _note(known, seen)
     return _Book(
-        seen, table, known, np.append(starts, len(hashes)), owners, places, sizes, enough, reach,
+        seen, table_of(known), known, np.append(starts, len(hashes)), owners, places, sizes, enough, reach,
         lengths * 3 // 2 + 16, lengths,
     )  # fmt: skip
 
@@ -358,15 +358,11 @@ def _lay_out(data: Any, offsets: Any, table: Any, own: Any, hashes: Any, counts:
 
 
 @compiled
-def _fill(keys: Any, table: Any, seen: Any) -> None:
-    mask, bits = len(table) - 1, len(seen) * 64 - 1
-    for place in range(len(keys)):
-        bit = np.int64(keys[place] >> np.uint64(20)) & bits
+def _note(keys: Any, seen: Any) -> None:
+    bits = len(seen) * 64 - 1
+    for key in keys:
+        bit = np.int64(key >> np.uint64(20)) & bits
         seen[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
-        slot = np.int64(keys[place] & np.uint64(mask))
-        while table[slot] >= 0:
-            slot = (slot + 1) & mask
-        table[slot] = place
 
 
 @compiled
@@ -374,13 +370,7 @@ def _look_up(key: Any, table: Any, keys: Any, seen: Any) -> Any:
     bit = np.int64(key >> np.uint64(20)) & (len(seen) * 64 - 1)
     if seen[bit >> 6] >> np.uint64(bit & 63) & np.uint64(1) == 0:
         return -1
-    mask = len(table) - 1
-    slot = np.int64(key & np.uint64(mask))
-    while table[slot] >= 0:
-        if keys[table[slot]] == key:
-            return table[slot]
-        slot = (slot + 1) & mask
-    return -1
+    return place_of(key, table, keys)
 
 
 @compiled

@@ -27,6 +27,7 @@ from tutelage.corpus.hashing import (
     Places,
     Text,
     Texts,
+    by_rank,
     chain,
     column,
     compiled,
@@ -36,6 +37,7 @@ from tutelage.corpus.hashing import (
     units,
     widest,
 )
+from tutelage.corpus.lookup import place_of, table_of
 
 LETTERS = 60
 """Bytes of letters, without signs, digits and spaces, of the shortest passage: some twelve English words, twenty
@@ -124,10 +126,7 @@ def repeated(
         at_once: keys sorted at a time.
     """
     edges = np.cumsum([0, *sizes])
-    total = int(edges[-1])
-    order = np.arange(total) if rank is None else np.argsort(rank, kind="stable")
-    position = np.empty(total, dtype=np.int64)
-    position[order] = np.arange(total)
+    order, position = by_rank(int(edges[-1]), rank)
     keys: list[Hashes] = []
     places: list[Places] = []
     for first, part in zip(edges.tolist(), parts, strict=False):
@@ -180,7 +179,7 @@ class Index:
         order = np.flatnonzero(rare)[np.lexsort((places[rare], owners[rare], hashes[rare]))]
         known, starts = np.unique(hashes[order], return_index=True)
         self.book = _Book(
-            _hash_table(found.keys), found.keys, found.keepers, _hash_table(known), known,
+            table_of(found.keys), found.keys, found.keepers, table_of(known), known,
             np.append(starts, len(order)), owners[order], places[order], sizes, np.array(chosen, dtype=np.int64),
         )  # fmt: skip
 
@@ -239,35 +238,6 @@ def _runs(text: Text) -> tuple[Hashes, Places, Places, Places]:
     sizes = np.zeros(len(text), dtype=np.int64)
     count = _run_all(text.data, text.offsets, folded(digits=False), hashes, owners, places, sizes)
     return hashes[:count], owners[:count], places[:count], sizes
-
-
-def _hash_table(keys: Hashes) -> npt.NDArray[np.int32]:
-    """Places of keys by open addressing, -1 where there is none; at most half full."""
-    size = 1 << max(4, int(2 * len(keys)).bit_length())
-    table = np.full(size, -1, dtype=np.int32)
-    _fill(keys, table)
-    return table
-
-
-@compiled
-def _fill(keys: Any, table: Any) -> None:
-    mask = len(table) - 1
-    for place in range(len(keys)):
-        slot = np.int64(keys[place] & np.uint64(mask))
-        while table[slot] >= 0:
-            slot = (slot + 1) & mask
-        table[slot] = place
-
-
-@compiled
-def _look_up(key: Any, table: Any, keys: Any) -> Any:
-    mask = len(table) - 1
-    slot = np.int64(key & np.uint64(mask))
-    while table[slot] >= 0:
-        if keys[table[slot]] == key:
-            return table[slot]
-        slot = (slot + 1) & mask
-    return -1
 
 
 @compiled
@@ -430,7 +400,7 @@ def _mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any
             if letters >= SHARE * LETTERS and not framed(data, line_start(data, start, start + starts[line])):
                 number = np.int64(-1)
                 if letters >= LETTERS:
-                    number = _look_up(chain(page.hashes, line, stop), book.exact, book.keys)
+                    number = place_of(chain(page.hashes, line, stop), book.exact, book.keys)
                 if number < 0:
                     found = _leave_edited(
                         page, start, end, line, stop, book, kept, tally, seen, marks, found, row, first
@@ -464,7 +434,7 @@ def _guard(page: Any, line: Any, stop: Any, book: Any, kept: Any, document: Any)
         while page.breaks[last] == 0:
             last += 1
         if last - sentence < stop - line and _letters(page, sentence, last) >= LETTERS:
-            number = _look_up(chain(page.hashes, sentence, last), book.exact, book.keys)
+            number = place_of(chain(page.hashes, sentence, last), book.exact, book.keys)
             if number >= 0 and book.keepers[number] == document and not kept[number]:
                 page.gone[sentence:last] = _STAYS
         sentence = last
@@ -482,7 +452,7 @@ def _leave_sentences(
         while page.breaks[last] == 0:
             last += 1
         if last - sentence < stop - line and _letters(page, sentence, last) >= LETTERS:
-            number = _look_up(chain(page.hashes, sentence, last), book.exact, book.keys)
+            number = place_of(chain(page.hashes, sentence, last), book.exact, book.keys)
             if number >= 0:
                 if book.keepers[number] == first + row and not kept[number]:
                     kept[number] = True
@@ -501,7 +471,7 @@ def _leave_edited(
     words, table, known = page.runs, book.table, book.known
     total = 0
     for unit in range(line, stop - _RUN + 1):
-        number = _look_up(words[unit], table, known)
+        number = place_of(words[unit], table, known)
         if number >= 0:
             total += book.known_starts[number + 1] - book.known_starts[number]
     if total == 0:
@@ -510,7 +480,7 @@ def _leave_edited(
     owner, place, where = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total, np.int64)
     total = 0
     for unit in range(line, stop - _RUN + 1):
-        number = _look_up(words[unit], table, known)
+        number = place_of(words[unit], table, known)
         if number >= 0:
             for entry in range(book.known_starts[number], book.known_starts[number + 1]):
                 owner[total], place[total], where[total] = book.owners[entry], book.places[entry], unit

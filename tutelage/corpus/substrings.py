@@ -27,6 +27,7 @@ from tutelage.corpus.hashing import (
     Places,
     Text,
     Texts,
+    by_rank,
     column,
     compiled,
     folded,
@@ -113,10 +114,7 @@ def meetings(
         at_once: keys sorted at a time.
     """
     edges = np.cumsum([0, *sizes])
-    total = int(edges[-1])
-    order = np.arange(total) if rank is None else np.argsort(rank, kind="stable")
-    position = np.empty(total, dtype=np.int64)
-    position[order] = np.arange(total)
+    order, position = by_rank(int(edges[-1]), rank)
     keys: list[Hashes] = []
     spots: list[Places] = []
     for first, part in zip(edges.tolist(), parts, strict=False):

@@ -211,11 +211,6 @@ def _values(
     return answer[there], which[there], slot[there], value[there], word[there]
 
 
-def slots_of(c: Connection, item: int) -> int:
-    """How many responses an item has."""
-    return len(c.execute(select(schema.item_response.c.slot).where(schema.item_response.c.item == item)).all())
-
-
 def gold_of(c: Connection, project: str) -> dict[int, tuple[dict[str, Any], int]]:
     """The known answers of a project's gold items by number, and how many responses each has."""
     return {row[0]: (json.loads(row[1]), int(row[2])) for row in _GOLD.all(c, {"p": project})}
