@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from site_of_tests import Site, opened
+
+from tutelage.web.sessions import Session
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -45,3 +48,14 @@ def where(request: pytest.FixtureRequest) -> Iterator[Path | str]:
     memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield Path(shutil.copy(request.getfixturevalue("ready_file"), Path(folder) / "label.db"))
+
+
+@pytest.fixture
+def site(where: Path | str) -> Iterator[Site]:
+    with opened(where) as site:
+        yield site
+
+
+@pytest.fixture
+def anna(site: Site) -> Session:
+    return site.person("anna")

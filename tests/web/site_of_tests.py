@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import argon2
+import pytest
 import sqlalchemy as sa
 
 from tutelage.records import Message
@@ -16,6 +17,7 @@ from tutelage.web.database import Database
 from tutelage.web.judgments import Judgments, Receipt, Submission
 from tutelage.web.projects import NewItem, NewProject, NewResponse, Projects
 from tutelage.web.queue import Lease, Queue
+from tutelage.web.refusal import Refusal
 from tutelage.web.seats import Seats
 from tutelage.web.sessions import MINUTE, Session, Sessions
 
@@ -35,6 +37,18 @@ class Clock:
 
     def pass_(self, minutes: float) -> None:
         self.now += int(minutes * MINUTE)
+
+
+def refused(work, *args, **kwargs) -> Refusal:
+    """The refusal that the work must end in."""
+    with pytest.raises(Refusal) as caught:
+        work(*args, **kwargs)
+    return caught.value
+
+
+def code(work, *args, **kwargs) -> str:
+    """The code of the refusal that the work must end in."""
+    return refused(work, *args, **kwargs).code
 
 
 def new_item(number: int, **changes) -> NewItem:

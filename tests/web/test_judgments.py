@@ -2,29 +2,15 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from site_of_tests import BETTER, Site, opened
+from site_of_tests import BETTER, Site, code
 
 from tutelage.web import judgments, schema
 from tutelage.web.answers import Question
 from tutelage.web.judgments import Receipt, Submission
-from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import Session
-
-
-@pytest.fixture
-def site(where: Path | str) -> Iterator[Site]:
-    with opened(where) as site:
-        yield site
-
-
-@pytest.fixture
-def anna(site: Site) -> Session:
-    return site.person("anna")
 
 
 @pytest.fixture
@@ -32,12 +18,6 @@ def project(site: Site, anna: Session) -> str:
     project = site.project(anna)
     site.fill(anna, project, 8, need=3)
     return project
-
-
-def code(work, *args, **kwargs) -> str:
-    with pytest.raises(Refusal) as caught:
-        work(*args, **kwargs)
-    return caught.value.code
 
 
 def submission(site: Site, lease, **changes) -> Submission:

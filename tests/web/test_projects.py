@@ -1,31 +1,10 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from site_of_tests import BETTER, Site, new_item, opened
+from site_of_tests import BETTER, Site, new_item, refused
 
 from tutelage.records import Message
 from tutelage.web.answers import Question
 from tutelage.web.projects import NewResponse
-from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import Session
-
-
-@pytest.fixture
-def site(where: Path | str) -> Iterator[Site]:
-    with opened(where) as site:
-        yield site
-
-
-@pytest.fixture
-def anna(site: Site) -> Session:
-    return site.person("anna")
-
-
-def refused(work, *args, **kwargs) -> Refusal:
-    with pytest.raises(Refusal) as caught:
-        work(*args, **kwargs)
-    return caught.value
 
 
 def test_what_is_the_same_is_kept_once(site: Site, anna: Session):

@@ -1,33 +1,13 @@
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from site_of_tests import START, Site, new_item, opened
+from site_of_tests import START, Site, code, new_item
 
 from tutelage.web import queue, queue_statements, schema
-from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import Session
-
-
-@pytest.fixture
-def site(where: Path | str) -> Iterator[Site]:
-    with opened(where) as site:
-        yield site
-
-
-@pytest.fixture
-def anna(site: Site) -> Session:
-    return site.person("anna")
-
-
-def code(work, *args, **kwargs) -> str:
-    with pytest.raises(Refusal) as caught:
-        work(*args, **kwargs)
-    return caught.value.code
 
 
 def at_once(*works) -> None:

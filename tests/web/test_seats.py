@@ -1,30 +1,9 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from site_of_tests import Site, new_item, opened
+from site_of_tests import Site, code, new_item
 
 from tutelage.web.projects import NewResponse
-from tutelage.web.refusal import Refusal
 from tutelage.web.seats import MAX_DRAFT
 from tutelage.web.sessions import Session
-
-
-@pytest.fixture
-def site(where: Path | str) -> Iterator[Site]:
-    with opened(where) as site:
-        yield site
-
-
-@pytest.fixture
-def anna(site: Site) -> Session:
-    return site.person("anna")
-
-
-def code(work, *args, **kwargs) -> str:
-    with pytest.raises(Refusal) as caught:
-        work(*args, **kwargs)
-    return caught.value.code
 
 
 def test_nothing_is_shown_but_the_texts(site: Site, anna: Session):
