@@ -122,6 +122,31 @@ def losses_at_equal_tokens(ours: Curve, theirs: Curve) -> tuple[float, float]:
     return _mean_between(ours, 0.75 * last, last), _mean_between(theirs, 0.75 * last, last)
 
 
+SMOOTH = 8
+"""Steps over which a loss is averaged before it is said to be reached."""
+
+
+def tokens_to_equal_loss(ours: Curve, theirs: Curve) -> float | None:
+    """How many times as many tokens a peer reads until its loss is where both losses have come in the end.
+
+    Losses are means over `SMOOTH` steps. None for curves of fewer than four times as many.
+    """
+    if min(len(ours), len(theirs)) < 4 * SMOOTH:
+        return None
+    smooth = [_smoothed(curve) for curve in (ours, theirs)]
+    goal = max(min(loss for _, loss in curve) for curve in smooth)
+    mine, other = (next(seen for seen, loss in curve if loss <= goal) for curve in smooth)
+    return other / mine
+
+
+def _smoothed(curve: Curve) -> list[tuple[float, float]]:
+    seen = by_tokens(curve)
+    return [
+        (seen[last][0], statistics.fmean(loss for _, loss in seen[last - SMOOTH + 1 : last + 1]))
+        for last in range(SMOOTH - 1, len(seen))
+    ]
+
+
 def _mean_between(curve: Curve, low: float, high: float) -> float:
     seen = 0
     weight = total = 0.0

@@ -22,6 +22,9 @@ STEADY: dict[str, Any] = {
 """What all trainers of the transformers family do here, said in our settings. Nothing is saved meanwhile."""
 
 
+ADAMW, MUON = 2e-3, 2e-3
+"""Learning rates for pretraining to a loss."""
+
 LONG = 400
 """Tokens of a row where rows of like length go together: peers begin with their longest. So many a row we read, too, so
 that all make as many updates from as many tokens."""
@@ -53,6 +56,8 @@ class Contest:
     peers: tuple[Side, ...] = ()
     apart: bool = False
     """Whether both do not fit in memory together; each is then begun anew for every window."""
+    window: float = 0.0
+    """Seconds of a window, at least, where its losses are what is looked at."""
 
 
 @dataclass(frozen=True)
@@ -190,21 +195,41 @@ def kto(place: Place) -> Contest:
 
 
 def pretrain(place: Place) -> Contest:
-    """Pieces of 512 tokens, 16 a step."""
+    """Pieces of 512 tokens, 16 a step, the same optimizer on both sides."""
+    mine = ours(place, "pretrain", "8192 tokens a step", learning_rate=1e-3, **_pretraining(place, 16))
+    peers = (_litgpt(place, 16, 1e-3), _pieces(place, "transformers", 16, 1e-3))
+    return Contest(name="pretrain", model="small", ours=mine, peers=peers)
+
+
+def pretrain_loss(place: Place) -> Contest:
+    """Pieces of 512 tokens, 4 a step, until a loss is reached; each side with the optimizer that it has for this."""
     mine = ours(
-        place, "pretrain", "8192 tokens a step", documents=place.data("documents"), tokenizer=place.model("small"),
-        architecture="qwen2", hidden_size=384, num_hidden_layers=6, num_attention_heads=6, intermediate_size=1024,
-        max_length=512, batch_tokens=8192, learning_rate=1e-3, eval_documents=0, **STEADY,
+        place, "pretrain", "2048 tokens a step, Muon", optimizer="muon", learning_rate=MUON, **_pretraining(place, 4)
+    )
+    return Contest(name="pretrain-loss", model="small", ours=mine, peers=(_litgpt(place, 4, ADAMW),), window=240)
+
+
+def _pretraining(place: Place, batch: int) -> dict[str, Any]:
+    return {
+        "documents": place.data("documents"), "tokenizer": place.model("small"), "architecture": "qwen2",
+        "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 1024,
+        "max_length": 512, "batch_tokens": 512 * batch, "eval_documents": 0, **STEADY,
+    }  # fmt: skip
+
+
+def _pieces(place: Place, name: str, batch: int, learning_rate: float) -> Side:
+    return peer(
+        place, name, "pretrain", "pieces", f"batch {batch}, no checkpointing", learning_rate=learning_rate,
+        per_device_train_batch_size=batch,
     )  # fmt: skip
-    plain = peer(
-        place, "transformers", "pretrain", "pieces", "batch 16, no checkpointing", learning_rate=1e-3,
-        per_device_train_batch_size=16,
+
+
+def _litgpt(place: Place, batch: int, learning_rate: float) -> Side:
+    return Side(
+        name="litgpt", script="with_litgpt.py", environment="litgpt",
+        setting=f"batch {batch}, micro-batch 4, AdamW at {learning_rate:g}",
+        options=_pieces(place, "litgpt", batch, learning_rate).options, variables=KEEP_MEMORY,
     )  # fmt: skip
-    litgpt = Side(
-        name="litgpt", script="with_litgpt.py", environment="litgpt", setting="batch 16, micro-batch 4",
-        options=plain.options, variables=KEEP_MEMORY,
-    )  # fmt: skip
-    return Contest(name="pretrain", model="small", ours=mine, peers=(litgpt, plain))
 
 
 def ppo(place: Place) -> Contest:
@@ -243,6 +268,7 @@ BENCHMARKS: dict[str, Callable[[Place], list[Contest]]] = {
     "reward": lambda place: [reward(place), reward(place, "rankings")],
     "kto": lambda place: [kto(place)],
     "pretrain": lambda place: [pretrain(place)],
+    "pretrain-loss": lambda place: [pretrain_loss(place)],
     "ppo": lambda place: [ppo(place)],
     "prepare": lambda place: [prepare(place)],
     "serve": lambda place: [serve(place)],

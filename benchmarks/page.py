@@ -59,6 +59,8 @@ def _row(row: dict[str, Any]) -> str:
     share, loss = row["share_of_gemm"], row.get("loss_at_equal_tokens")
     tokens = f"{row['tokens_per_second']:,.0f} ({low:,.0f} to {high:,.0f})" if row["tokens_per_second"] else ""
     against = f"{row['ratio']:.2f} ({row['range'][0]:.2f} to {row['range'][1]:.2f}) times as fast"
+    if "ratio_to_equal_loss" in row:
+        against += f", {row['ratio_to_equal_loss']:.2f} times to an equal loss"
     phases = "; ".join(f"{name} {part:.0%}" for name, part in row.get("phases", {}).items())
     cells = [
         f"{row['side']} ({row['version'].split()[-1]})",

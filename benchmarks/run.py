@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import environments
-from arithmetic import Cost, Spread, Window, losses_at_equal_tokens, rate, ratio
+from arithmetic import Cost, Spread, Window, losses_at_equal_tokens, rate, ratio, tokens_to_equal_loss
 from chart import draw
 from contests import BENCHMARKS, STAND_ALONE, Contest, Place, Side
 
@@ -142,7 +142,7 @@ class Meeting:
             child = self.running[name] = self.begin(record.side, variables)
             record.version, record.curve = child.version, []
             record.take(child.window(self.options.warming), child.cost, warming=True)
-        told = child.window(self.options.window)
+        told = child.window(max(self.options.window, self.contest.window))
         record.take(told, child.cost, warming=False)
         if self.contest.apart:
             self.end(name)
@@ -239,6 +239,9 @@ def row(
     if record is not mine and record.curve and mine.curve:
         ours_loss, theirs_loss = losses_at_equal_tokens(mine.curve, record.curve)
         found |= {"loss_at_equal_tokens": round(theirs_loss, 3), "our_loss_at_equal_tokens": round(ours_loss, 3)}
+        saved = tokens_to_equal_loss(mine.curve, record.curve)
+        if contest.window and saved is not None:
+            found["ratio_to_equal_loss"] = round(saved * against.median, 3)
     if record.phases:
         total = sum(record.phases.values())
         found["phases"] = {name: round(seconds / total, 3) for name, seconds in record.phases.items()}

@@ -16,16 +16,17 @@ from litgpt.data import DataModule
 from pace import Pace, rows
 from torch.utils.data import DataLoader
 
-LENGTH, BATCH, MICRO_BATCH = 512, 16, 4
+LENGTH, MICRO_BATCH = 512, 4
 
 
 class Pieces(DataModule):
     """The pieces; a step ends when the first batch of the next one is asked for."""
 
-    def __init__(self, pace: Pace, path: str) -> None:
+    def __init__(self, pace: Pace, path: str, batch: int) -> None:
         super().__init__()
         self.pace = pace
         self.pieces = [torch.tensor(row["ids"]) for row in rows(path)]
+        self.batch = batch
         self.asked = 0
         self.losses: list[float] = []
 
@@ -45,7 +46,7 @@ class Pieces(DataModule):
         """A batch of the training."""
         if self.asked == 0:
             self.pace.ready()
-        elif self.asked % (BATCH // MICRO_BATCH) == 0:
+        elif self.asked % (self.batch // MICRO_BATCH) == 0:
             self.pace.step(sum(self.losses) / len(self.losses))
             self.losses.clear()
         self.asked += 1
@@ -57,7 +58,7 @@ def main() -> None:
     """Trains until told to stop."""
     options = json.loads(sys.argv[1])
     pace = Pace(options, "litgpt")
-    data = Pieces(pace, options["data"])
+    data = Pieces(pace, options["data"], options["arguments"]["per_device_train_batch_size"])
     shape = json.loads((Path(options["model"]) / "config.json").read_text(encoding="utf-8"))
     cross_entropy = pretrain.chunked_cross_entropy
 
@@ -84,7 +85,7 @@ def main() -> None:
         precision="32-true",
         data=data,
         train=TrainArgs(
-            save_interval=None, log_interval=10, global_batch_size=BATCH, micro_batch_size=MICRO_BATCH,
+            save_interval=None, log_interval=10, global_batch_size=data.batch, micro_batch_size=MICRO_BATCH,
             max_tokens=10**12, max_norm=1.0, min_lr=rate, lr_warmup_steps=None, tie_embeddings=True,
         ),
         eval=EvalArgs(interval=10**9, max_iters=2, final_validation=False),

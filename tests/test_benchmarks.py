@@ -220,3 +220,13 @@ def test_our_settings_are_known_to_our_stages(bench: dict[str, ModuleType], tmp_
             for peer in contest.peers:
                 assert (BENCHMARKS / peer.script).exists()
                 assert peer.environment in bench["environments"].PACKAGES
+
+
+def test_who_reaches_a_loss_with_fewer_tokens_is_told(bench: dict[str, Any]) -> None:
+    falling = [(100, 10 - 0.1 * step) for step in range(60)]
+    twice_as_quick = [(100, 10 - 0.2 * step) for step in range(60)]
+    found = bench["arithmetic"].tokens_to_equal_loss(twice_as_quick, falling)
+    assert found == pytest.approx(60 / 33)  # theirs ends at 4.45 over its last eight steps, ours is there after 33
+    assert bench["arithmetic"].tokens_to_equal_loss(falling, falling) == 1
+    assert bench["arithmetic"].tokens_to_equal_loss(falling, twice_as_quick) == pytest.approx(1 / found)
+    assert bench["arithmetic"].tokens_to_equal_loss(falling[:20], falling) is None

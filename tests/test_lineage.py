@@ -20,23 +20,10 @@ from tutelage.run import content_hash
 from tutelage.show import show
 from tutelage.status import course_rows, status
 
-COURSE = """\
-stages:
-  gather: {count: 4}
-  talk: {documents: gather}
-  base: {stage: learn, documents: gather}
-  sft: {stage: learn, model: base, conversations: talk, learning_rate: 0.01}
-  vote: {models: [sft]}
-"""
-
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    toys.install(monkeypatch, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    Path("small.yaml").write_text(COURSE)
-    courses.run(Course.load(Path("small.yaml")), quiet=True)
-    return Path("runs")
+    return toys.small_course(monkeypatch, tmp_path)
 
 
 def document_ids(runs: Path) -> dict[str, str]:
@@ -200,7 +187,8 @@ def test_status_knows_done_stale_half_and_missing(runs: Path) -> None:
     assert rows[3].hash == content_hash(runs / "small/sft")
     assert rows[3].metric == "loss 1"
     changed = (
-        COURSE.replace("0.01", "0.02") + "  more: {stage: learn, model: sft}\n  last: {stage: learn, model: more}\n"
+        toys.COURSE.replace("0.01", "0.02")
+        + "  more: {stage: learn, model: sft}\n  last: {stage: learn, model: more}\n"
     )
     Path("small.yaml").write_text(changed)
     half = runs / "small/more.partial"

@@ -15,23 +15,10 @@ from tutelage.course import Course
 from tutelage.errors import RecordError
 from tutelage.removal import plan, shown
 
-COURSE = """\
-stages:
-  gather: {count: 4}
-  talk: {documents: gather}
-  base: {stage: learn, documents: gather}
-  sft: {stage: learn, model: base, conversations: talk, learning_rate: 0.01}
-  vote: {models: [sft]}
-"""
-
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    toys.install(monkeypatch, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    Path("small.yaml").write_text(COURSE)
-    courses.run(Course.load(Path("small.yaml")), quiet=True)
-    return Path("runs")
+    return toys.small_course(monkeypatch, tmp_path)
 
 
 def identity(run: Path, name: str) -> str:

@@ -8,6 +8,17 @@ import pytest
 
 import tutelage.stages
 from tutelage import catalogue
+from tutelage import course as courses
+from tutelage.course import Course
+
+COURSE = """\
+stages:
+  gather: {count: 4}
+  talk: {documents: gather}
+  base: {stage: learn, documents: gather}
+  sft: {stage: learn, model: base, conversations: talk, learning_rate: 0.01}
+  vote: {models: [sft]}
+"""
 
 STAGES = {
     "gather": '''
@@ -200,3 +211,12 @@ def command(folder: Path, *arguments: str) -> list[str]:
         f"tutelage.stages.__path__ = [{str(folder / 'toy_stages')!r}]; sys.exit(tutelage.cli.main(sys.argv[1:]))"
     )
     return [sys.executable, "-c", code, *arguments]
+
+
+def small_course(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of the runs of `small.yaml`, a course of toys that is taken to its end in `tmp_path`."""
+    install(monkeypatch, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(COURSE)
+    courses.run(Course.load(Path("small.yaml")), quiet=True)
+    return Path("runs")
