@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tutelage.corpus import harm
 from tutelage.corpus.fluency import Model, count
@@ -55,6 +57,17 @@ def full(cjk: bool) -> list[str]:
     return [word for word, weight in DEFAULT.entries.items() if weight == 1 and (word[0] > "\u3000") == cjk]
 
 
+ODD = Lexicon({
+    "hot frob": 1.0, "frob": 0.2, "kick2": 1.0, "坏词": 1.0, "坏": 0.2, "a片": 1.0, "ας": 1.0, "*x*": 1.0,
+    "éclat": 1.0, "i\u0307zm": 1.0, "坏词典": 0.0,
+})  # fmt: skip
+PIECES = [
+    "hot frob", "HOT FROB", "frob", "Frobs", "_frob", "kick2", "\u212aICK2", "kick", "坏词", "坏", "词典", "A片", "片",
+    "ΑΣ", "ασ", "*X*", "*", "ÉCLAT", "\u0130ZM", "izm", " ", " ", "\n", "。", "so it went", "\U0001f600",
+    "\x00",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_pages_made_of_listed_words_are_harmful(seed: int) -> None:
     found = judge(column(page(full(False), "en", seed), page(full(True), "zh", seed)), DEFAULT)
@@ -79,6 +92,15 @@ def test_one_word_again_and_again_is_not_enough() -> None:
     assert judge(column("zork blarg quux frob said the parrot. " * 30), lexicon) != [None]
     assert judge(column("zork blarg quux frob " + "and so on it went. " * 60), lexicon) == [None]
     assert judge(column("zork blarg and so on"), lexicon, bounds=Bounds(different=2)) != [None]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.integers(1, 3))
+def test_no_text_with_listed_words_is_passed_over(text: str, different: int) -> None:
+    """The quick pass before the search never spares a text that the search would not."""
+    found = look(text, ODD)
+    harmful = found.density >= 0.3 and len(found.words) >= different and found.full > 0
+    assert (judge(column(text), ODD, bounds=Bounds(density=0.3, different=different)) != [None]) == harmful
 
 
 def test_an_entry_of_several_words_and_case() -> None:

@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from tutelage.corpus import mixing
-from tutelage.corpus.mixing import plan, repeats
+from tutelage.corpus.mixing import plan
 from tutelage.errors import SettingsError
 
 
@@ -55,16 +54,3 @@ def test_the_card_has_plain_numbers() -> None:
 def test_weights_that_cannot_be(weights: dict[str, float], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         plan({"a": 1, "b": 1}, weights)
-
-
-def test_documents_are_repeated_by_the_epochs() -> None:
-    ids = [f"d{i}" for i in range(4000)]
-    counts = repeats(ids, 2.25, seed=1)
-    assert set(counts.tolist()) == {2, 3}
-    assert counts.mean() == pytest.approx(2.25, abs=0.03)
-    assert (repeats(ids, 2.25, seed=2) != counts).any()
-    assert repeats(ids[7:9], 2.25, seed=1).tolist() == counts[7:9].tolist()
-    # More epochs never take a document away.
-    assert (repeats(ids, 2.5, seed=1) >= counts).all()
-    assert set(repeats(ids, 3, seed=1).tolist()) == {3}
-    assert repeats([], mixing.MANY, seed=1).shape == (0,)

@@ -34,6 +34,8 @@ def stripped(texts: Sequence[str], least: int = 3, sizes: Sequence[int] = (), **
         said |= wordings(part, first, found)
     index = Index(found, said)
     results = [strip(part, first, index) for first, part in zip(edges, parts, strict=False)]
+    again = [strip(part, first, index, passages(part)) for first, part in zip(edges, parts, strict=False)]
+    assert [(one.texts, one.removed) for one in again] == [(one.texts, one.removed) for one in results]
     kept = [text for result in results for text in result.texts.to_pylist()]
     removed = [
         one._replace(row=one.row + first)
@@ -46,6 +48,12 @@ def stripped(texts: Sequence[str], least: int = 3, sizes: Sequence[int] = (), **
 def around(advert: str, seed: int) -> str:
     before, *behind = story(seed)
     return "\n\n".join([before, advert, *behind])
+
+
+def test_a_passage_of_few_long_words_goes_too() -> None:
+    heading = "Extraordinarily comprehensive documentation accompanies internationally distributed instruments."
+    result = stripped([around(heading, seed) for seed in range(5)])
+    assert [one.row for one in result.removed] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("advert", [ADVERT, ADVERT_ZH])

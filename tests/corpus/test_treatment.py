@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -6,7 +7,10 @@ from tutelage.corpus.treatment import treat
 
 PIECES = [
     "plain words of the text", "<br/>", "</td>", "&nbsp;", "&#38;", "<!-- c -->", "a < b", "<T>", "`<p>`", "```", "]]>",
-    "x@y.org", "13800138000", "138 0013 8000", "8.8.44.55", "9.9.99.99", "23.109.220.147", "AKIAJO2NY7JLHWFTGDSR",
+    "x@y.org", "13800138000", "(212) 555-0147",
+    "(010) 6277 0000", "+4420794609", "+1 23456789", "&amp;lt;br&amp;gt;", "&#60;b&#62;",
+    "\n\u3000Advertisement\n", "\n\xa0返回顶部\n",
+    "138 0013 8000", "8.8.44.55", "9.9.99.99", "23.109.220.147", "AKIAJO2NY7JLHWFTGDSR",
     "2a00:1450:4001:830:0:0:0:200e", "sk-abcdefghijklmnopqrstuvwx", "(0755)86000000", "+44 20 7946 0958",
     "11010519491231002X", "4111 1111 1111 1111", "中文字符。", "國家", "\u200b", "\x00", "\r\n", "\u2028", "\x85", "\n",
     "\n\n\n\n", " \n", "\u3000\n", "\xa0\n", "\t", "e\u0301", "Skip to content", "返回顶部", "\nAdvertisement\n",
@@ -36,6 +40,23 @@ def test_a_leftover_at_the_end_with_spaces_after_it() -> None:
     for text in ("Skip to content\t", "some words\nSkip to content  ", "返回顶部\u3000", "Skip to content"):
         assert treat([text])[0][:2] == cleaning.cleaned(text)
         assert treat([text])[0].changes == {"boilerplate": 1}
+
+
+@pytest.mark.parametrize("text", ["+4420794609", "+1 23456789", "(212) 555-0147", "(010) 62770000", "8.8.44.55"])
+def test_a_number_is_seen_in_the_first_pass(text: str) -> None:
+    assert treat([f"say {text} twice"])[0][:3:2] == personal.masked(f"say {text} twice")
+    assert treat([f"say {text} twice"])[0].personal
+
+
+def test_what_markup_hid_is_cleaned_in_a_second_turn() -> None:
+    for text in ("one\n<b>Advertisement</b>\ntwo", "one <i></i>\ntwo"):
+        assert treat([text])[0][:2] == cleaning.cleaned(text)
+    assert treat(["one\n<b>Advertisement</b>\ntwo"])[0].text == "one\ntwo"
+
+
+@pytest.mark.parametrize("blank", ["\u3000", "\xa0", " \u3000\t"])
+def test_a_leftover_that_is_indented(blank: str) -> None:
+    assert treat([f"text\n{blank}返回顶部\nmore"])[0][:2] == ("text\nmore", {"boilerplate": 1})
 
 
 def test_languages_are_those_that_one_text_alone_has() -> None:

@@ -14,7 +14,7 @@ from tutelage.training import state
 from tutelage.training.trainer import Trainer
 
 FORKS = multiprocessing.get_context("forkserver")  # imports once, and its children begin at once
-FORKS.set_forkserver_preload(["tutelage.stages.ppo", "tutelage.stages.dpo", "tutelage.stages.sft"])
+FORKS.set_forkserver_preload([f"tutelage.stages.{name}" for name in ("ppo", "dpo", "sft", "pretrain")])
 
 
 def work(stage: str, path: str, values: dict[str, Any], death: str) -> None:

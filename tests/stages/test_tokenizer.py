@@ -1,7 +1,6 @@
 import json
 import random
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,11 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from tutelage import settings
-from tutelage.corpus import shards, vocabulary
+from tutelage.corpus import vocabulary
 from tutelage.corpus.encoding import byte_symbols
 from tutelage.errors import RecordError, SettingsError
 from tutelage.records import Document, identify, write
-from tutelage.run import Run, file_hash
+from tutelage.run import Run
 from tutelage.stages import tokenizer
 
 WORDS = [
@@ -219,34 +218,3 @@ def test_unigram(tmp_path: Path) -> None:
     loaded = AutoTokenizer.from_pretrained(str(first))
     for text in ("returns the array", "函数返回值", "\x00 never seen: ñ 🙂\n"):
         assert loaded.decode(loaded(text)["input_ids"]) == text
-
-
-def test_shards_hold_every_training_document(tmp_path: Path) -> None:
-    documents = [replace(document, source=f"s{place % 2}") for place, document in enumerate(corpus())]
-    run = trained(tmp_path, documents, vocab_size=600, shards=True)
-    report = json.loads((run / "tokenizer_report.json").read_text())
-    index = shards.read_index(run / "shards")
-    assert index["end"] == tokenizer.SPECIAL.index(tokenizer.END_OF_TEXT)
-    assert index["tokenizer"] == file_hash(run / "tokenizer.json")
-    assert sum(source["documents"] for source in report["shards"].values()) == 260
-    shards.verify(run / "shards")
-    made = Tokenizer.from_file(str(run / "tokenizer.json"))
-    for source in ("s0", "s1"):
-        pieces = sorted(
-            (piece for piece in shards.Loader(run / "shards", 512) if piece.source == source),
-            key=lambda piece: piece.first,
-        )
-        text = made.decode([token for piece in pieces for token in piece.tokens.tolist()], skip_special_tokens=False)
-        own = [document.text for document in documents if document.source == source and document.split == "train"]
-        assert text == "".join(f"{one}<|endoftext|>" for one in own)
-    again = trained(tmp_path, documents, "again", vocab_size=600, shards=True)
-    for path in sorted((run / "shards").iterdir()):
-        assert path.read_bytes() == (again / "shards" / path.name).read_bytes()
-
-
-def test_many_sources_share_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer, "NAMED", 3)
-    documents = [replace(document, source=f"s{min(place % 40, 5)}") for place, document in enumerate(corpus())]
-    run = trained(tmp_path, documents, vocab_size=600, shards=True)
-    names = {source["name"] for source in shards.read_index(run / "shards")["sources"]}
-    assert names == {"s5", "s0", "other"}

@@ -17,7 +17,7 @@ from tutelage.model.chat import Chat
 from tutelage.records import Conversation
 from tutelage.run import Run
 from tutelage.training import batches
-from tutelage.training.batches import Branch, Example, Reading, concatenated, flat, micro, pack, plan
+from tutelage.training.batches import Branch, Example, Reading, flat, micro, pack, plan
 from tutelage.training.likelihood import likelihoods
 
 DATA = Path(__file__).parents[3] / "shared/data"
@@ -179,19 +179,6 @@ def test_each_token_of_a_document_is_predicted_once(texts: list[list[int]], leng
         assert branch.trained == [False] + [True] * (len(branch.ids) - 1)
         predicted += branch.ids[1:]
     assert predicted == [i for text in texts for i in [*text, tiny.END_OF_TEXT][1:]]
-
-
-@given(st.lists(st.lists(TOKENS, max_size=4), min_size=1, max_size=4), st.integers(2, 7))
-def test_concatenated_texts_lose_nothing(groups: list[list[list[int]]], length: int) -> None:
-    rest: list[int] = []
-    predicted: list[int] = []
-    for texts in groups:
-        pieces, rest = concatenated([rest, *texts], tiny.END_OF_TEXT, length)
-        for piece in pieces:
-            assert piece.tokens == length
-            predicted += piece.branches[0].ids[1:]
-    whole = [i for texts in groups for text in texts for i in [*text, tiny.END_OF_TEXT]]
-    assert predicted + rest[1:] == whole[1:]
 
 
 def talk(*contents: str, system: bool = False) -> Conversation:

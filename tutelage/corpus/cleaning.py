@@ -11,7 +11,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-from tutelage.corpus.traits import CONTROL, LEFTOVER, LINE_ENDS, MARKUP, MOJIBAKE, TRAILING, UNCLEAN
+from tutelage.corpus.traits import BEYOND, CONTROL, LEFTOVER, LINE_ENDS, MARKUP, MOJIBAKE, TRAILING, UNCLEAN
 
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\uffff]"
@@ -99,17 +99,13 @@ def clean(text: str) -> str:
     return cleaned(text).text
 
 
-def cleaned(text: str, needs: int = UNCLEAN) -> Cleaned:
-    """The same, with what was changed. ``needs`` are those of its `traits` that say what may have to be done."""
-    changes: dict[str, int] = {}
-    before = ""
-    while before != text:
-        before, again = text, _Again()
-        text = _once(text, changes, needs, again)
-        if not again.needed:
-            break
-        needs = UNCLEAN
-    return Cleaned(text, changes)
+def cleaned(text: str) -> Cleaned:
+    """The same, with what was changed."""
+    found, before, needs = Cleaned(text, {}), "", UNCLEAN
+    while needs and before != found.text:
+        before = found.text
+        found, needs = once(before, UNCLEAN, found.changes)
+    return found
 
 
 def pieces(text: str, longest: int) -> list[str]:
@@ -130,7 +126,15 @@ class _Again:
     needed = False
 
 
-def _once(text: str, changes: dict[str, int], needs: int, again: _Again) -> str:
+def once(text: str, needs: int, known: dict[str, int]) -> tuple[Cleaned, int]:
+    """The text cleaned one time, and which traits of what it is now say what has to be done yet.
+
+    Args:
+        needs: those of its `traits` that say what may have to be done.
+        known: what was changed in it before; in what is given back it is counted too.
+    """
+    changes = dict(known)
+    again = _Again()
     plain = text.isascii()
     if needs & (MOJIBAKE | LINE_ENDS | CONTROL) or not (plain or unicodedata.is_normalized("NFC", text)):
         needs = UNCLEAN  # what they change can be anything
@@ -146,19 +150,19 @@ def _once(text: str, changes: dict[str, int], needs: int, again: _Again) -> str:
         shown = _without_control(text, plain, changes)
         again.needed |= len(shown) != len(text)
         text = shown
+    yet = 0
     if needs & MARKUP and _MAYBE_MARKUP.search(text):
-        text = _without_markup(text, changes, again)
-        needs |= TRAILING | LEFTOVER
+        before, text = text, _without_markup(text, changes, again)
+        yet = 0 if text == before or needs & (TRAILING | LEFTOVER) else TRAILING | LEFTOVER
     if needs & (TRAILING | LEFTOVER):
-        lines = text.split("\n")
-        if not plain or " \n" in text or "\t\n" in text:
-            lines = [line.rstrip(_TRAILING) for line in lines]
-        kept = _without_leftovers(lines, changes)
-        again.needed |= len(kept) != len(lines)
-        text = "\n".join(kept)
+        if any(f"{blank}\n" in text for blank in (_TRAILING[:2] if plain else _TRAILING)):
+            text = "\n".join([line.rstrip(_TRAILING) for line in text.split("\n")])
+        kept = _without_leftovers(text, changes)
+        again.needed |= kept is not text
+        text = kept
     if "\n\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n\n", text)
-    return text.strip("\n").rstrip()
+    return Cleaned(text.strip("\n").rstrip(), changes), UNCLEAN | BEYOND if again.needed else yet
 
 
 def _count(changes: dict[str, int], kind: str, count: int) -> None:
@@ -242,11 +246,14 @@ def _is_code(text: str, place: int) -> bool:
     return not text.endswith(("```", "~~~"), start, place)
 
 
-def _without_leftovers(lines: list[str], changes: dict[str, int]) -> list[str]:
+def _without_leftovers(text: str, changes: dict[str, int]) -> str:
     short = _LONGEST_LEFTOVER
+    lines = text.split("\n")
     kept = [line for line in lines if len(line) > short or not line or line.strip().lower() not in LEFTOVERS]
+    if len(kept) == len(lines):
+        return text
     _count(changes, "boilerplate", len(lines) - len(kept))
-    return kept
+    return "\n".join(kept)
 
 
 def _repaired(text: str, changes: dict[str, int]) -> str:

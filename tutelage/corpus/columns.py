@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +32,8 @@ class Batch:
     licences: list[str]
     languages: list[str]
     held_out: list[bool]
+    modules: list[str]
+    """What a document is a part of, by its metadata; its own id if that does not say."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -38,7 +42,8 @@ class Batch:
         """The documents at these places."""
         lists = ([held[i] for i in places] for held in (self.ids, self.sources, self.licences, self.languages))
         texts = self.texts.take(pa.array(places, pa.int64()))
-        return Batch(texts, *lists, held_out=[self.held_out[i] for i in places])
+        held = [self.held_out[i] for i in places]
+        return Batch(texts, *lists, held_out=held, modules=[self.modules[i] for i in places])
 
 
 def batches(path: Path) -> Iterator[Batch]:
@@ -48,18 +53,25 @@ def batches(path: Path) -> Iterator[Batch]:
         RecordError: no such file, or a fault in it, with its place.
     """
     inner = path / "documents" if (path / "documents").is_dir() else path
-    files = sorted(inner.glob("*.parquet")) if inner.is_dir() else [inner]
+    files = [inner]
+    if inner.is_dir():
+        files = sorted(file for file in inner.iterdir() if file.name.endswith((".parquet", ".jsonl", ".jsonl.gz")))
     if not files or not all(_whole(file) for file in files):
         yield from _checked(path)
         return
     found = False
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=ROWS, columns=list(COLUMNS)):
+        opened = pq.ParquetFile(file)
+        wanted = [*COLUMNS, *(name for name in ("metadata",) if name in opened.schema_arrow.names)]
+        for batch in opened.iter_batches(batch_size=ROWS, columns=wanted):
             found = True
             table = {name: batch.column(name) for name in COLUMNS}
             lists = (table[name].to_pylist() for name in ("id", "source", "licence", "language"))
             held = [split == "held_out" for split in table["split"].to_pylist()]
-            yield Batch(table["text"].cast(pa.large_string()), *lists, held_out=held)
+            ids = table["id"].to_pylist()
+            told = batch.column("metadata").to_pylist() if "metadata" in wanted else [None] * len(ids)
+            modules = [_module(value, name, file) for value, name in zip(told, ids, strict=True)]
+            yield Batch(table["text"].cast(pa.large_string()), *lists, held_out=held, modules=modules)
     if not found:
         raise RecordError(f"{path}: empty: it should hold at least one Document")
 
@@ -156,7 +168,19 @@ def _batch(documents: list[Document]) -> Batch:
         pa.array([one.text for one in documents], pa.large_string()), [one.id for one in documents],
         [one.source for one in documents], [one.licence for one in documents], [one.language for one in documents],
         [one.split == "held_out" for one in documents],
+        [one.metadata.get("module", one.id) for one in documents],
     )  # fmt: skip
+
+
+def _module(metadata: object, name: str, file: Path) -> str:
+    """A document's module, of metadata as JSON or as columns."""
+    if isinstance(metadata, str) and metadata:
+        try:
+            metadata = json.loads(metadata)
+        except json.JSONDecodeError as error:
+            raise RecordError(f"{file}: document {name}: metadata: broken JSON: {error.msg}") from None
+    found = cast(dict[str, Any], metadata).get("module") if isinstance(metadata, dict) else None
+    return found if isinstance(found, str) else name
 
 
 def _draw(name: str, seed: int) -> bytes:

@@ -36,6 +36,9 @@ Ids = npt.NDArray[np.uint32]
 SLOTS, WORD, KEPT = 1 << 15, 48, 16
 """Words that the cache holds, and the most bytes and ids of one."""
 
+COMPARED = 200
+"""Texts on which the fast encoder must give the library's ids before it is used."""
+
 LONG = 256
 """Bytes of a word from which on its pairs are kept in a heap."""
 

@@ -61,6 +61,10 @@ class Facts:
         """The rows of a table, the largest first by the last but one column, then by name."""
         return sorted(self.tables.get(table, {}).items(), key=lambda row: ([-amount for amount in row[1]], row[0]))
 
+    def bytes_of(self, table: str) -> int:
+        """The bytes of all documents that a table of (documents, bytes) counts under "all"."""
+        return self.tables.get(table, {}).get("all", [0, 0])[1]
+
     def shown(self, kind: str) -> list[dict[str, Any]]:
         return [sample for _, sample in self.samples.get(kind, [])]
 

@@ -70,7 +70,7 @@ class Model:
 
     def save(self, path: Path) -> None:
         """Writes the counts as a .npz file."""
-        np.savez_compressed(path, counts=self.counts)
+        np.savez(path, counts=self.counts)
 
     @classmethod
     def load(cls, path: Path) -> Model:

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from tutelage.corpus.fluency import Model, pair
 from tutelage.corpus.statistics import Statistics, measure
+from tutelage.corpus.suspects import Beginnings, beginnings, suspects
 from tutelage.errors import RecordError
 
 RULE = "harmful"
@@ -95,6 +96,11 @@ class Lexicon:
         )
 
     @cached_property
+    def beginnings(self) -> Beginnings:
+        """How entries begin, to find the texts that are worth a look."""
+        return beginnings(self.entries)
+
+    @cached_property
     def words(self) -> list[str]:
         """The entries, in order."""
         return sorted(self.entries)
@@ -134,11 +140,11 @@ def judge(
         model: of the corpus; with it, Chinese entries that cut through a word are told better.
     """
     visible = (known or measure(texts))["visible"]
-    verdicts: list[tuple[str, str] | None] = []
-    for text, size in zip(texts.to_pylist(), visible.tolist(), strict=True):
-        found = look(text, lexicon, size, model)
-        harmful = found.density >= bounds.density and len(found.words) >= bounds.different and found.full
-        verdicts.append((RULE, _reason(found)) if harmful else None)
+    verdicts: list[tuple[str, str] | None] = [None] * len(texts)
+    for place in suspects(texts, lexicon.beginnings, visible, bounds.density, bounds.different).tolist():
+        found = look(texts[place].as_py(), lexicon, float(visible[place]), model)
+        if found.density >= bounds.density and len(found.words) >= bounds.different and found.full:
+            verdicts[place] = RULE, _reason(found)
     return verdicts
 
 

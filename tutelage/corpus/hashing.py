@@ -76,7 +76,7 @@ def column(texts: Texts) -> Text:
     if isinstance(texts, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
     elif not isinstance(texts, pa.Array):
-        array = _array(texts)
+        array = strings(texts)
     if not pa.types.is_large_string(array.type):
         array = array.cast(pa.large_string())
     if array.null_count:
@@ -88,8 +88,11 @@ def column(texts: Texts) -> Text:
     return Text(np.frombuffer(data, dtype=np.uint8), starts)
 
 
-def _array(texts: Sequence[str]) -> pa.LargeStringArray:
-    """Made from the bytes, which `pyarrow.array` would import pandas for. Half a pair of surrogates becomes "?"."""
+def strings(texts: Sequence[str]) -> pa.LargeStringArray:
+    """A column of text. Half a pair of surrogates, which no encoding has, becomes a question mark.
+
+    It is made from the bytes, for `pyarrow.array` would import pandas.
+    """
     try:
         packed = [text.encode() for text in texts]
     except UnicodeEncodeError:

@@ -150,7 +150,7 @@ def judge(rules: Rules, number: int) -> Told:
         facts.write(folder / "facts.json")
     bench.raw(number).unlink(missing_ok=True)
     clock.lap("writing")
-    return Told(len(read), sum(size(one.text) for one, _ in read), clock.seconds)
+    return Told(len(read), facts.bytes_of("read"), clock.seconds)
 
 
 def count_refusal(facts: Facts, refusal: Refusal) -> None:
@@ -352,7 +352,7 @@ def _write_keys(
         np.save(folder / "passages.documents.npy", found.documents)
     clock.lap("keys of paragraphs")
     counts = fluency.count(bodies)
-    parts.write_table(folder / "letters.arrow", pa.table({"counts": pa.array(counts.astype(np.uint32))}))
+    parts.write_table(folder / "letters.arrow", pa.table({"counts": parts.numbers(counts.astype(np.uint32))}))
     clock.lap("letters")
     np.save(folder / "groups.npy", np.array([splits.value(splits.group(one), rules.seed) for one in passed], np.uint64))
     np.save(folder / "alone.npy", np.array([splits.value(one.id, rules.seed) for one in passed], np.uint64))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from tutelage.corpus import compression, rows
 from tutelage.corpus.hashing import Hashes, Places, Texts, column, compiled, folded, runs, units, widest
-from tutelage.corpus.lookup import place_of, table_of
+from tutelage.corpus.lookup import filter_of, may_hold, place_of, table_of
 from tutelage.errors import RecordError
 
 COVERED = 0.5
@@ -266,10 +266,8 @@ def _book(found: dict[bool, list[Hashes]]) -> _Book:
     by_owner = np.lexsort((places, owners))
     _reach(owners[by_owner], places[by_owner], len(found[False]), reach)
     known, starts = np.unique(hashes, return_index=True)
-    seen = np.zeros(1 << max(10, int(32 * len(known)).bit_length() - 6), dtype=np.uint64)
-    _note(known, seen)
     return _Book(
-        seen, table_of(known), known, np.append(starts, len(hashes)), owners, places, sizes, enough, reach,
+        filter_of(known), table_of(known), known, np.append(starts, len(hashes)), owners, places, sizes, enough, reach,
         lengths * 3 // 2 + 16, lengths,
     )  # fmt: skip
 
@@ -358,22 +356,6 @@ def _lay_out(data: Any, offsets: Any, table: Any, own: Any, hashes: Any, counts:
 
 
 @compiled
-def _note(keys: Any, seen: Any) -> None:
-    bits = len(seen) * 64 - 1
-    for key in keys:
-        bit = np.int64(key >> np.uint64(20)) & bits
-        seen[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
-
-
-@compiled
-def _look_up(key: Any, table: Any, keys: Any, seen: Any) -> Any:
-    bit = np.int64(key >> np.uint64(20)) & (len(seen) * 64 - 1)
-    if seen[bit >> 6] >> np.uint64(bit & 63) & np.uint64(1) == 0:
-        return -1
-    return place_of(key, table, keys)
-
-
-@compiled
 def _scan(data: Any, offsets: Any, table: Any, book: Any, words: Any, found: Any) -> Any:
     """Notes (text, item, units found, first byte, last byte, first and last place in the item); gives how many there
     are, which may be more than there is room for."""
@@ -394,7 +376,7 @@ def _scan(data: Any, offsets: Any, table: Any, book: Any, words: Any, found: Any
                 continue
             shown = runs(hashes, count, length, shingles)
             for unit in range(shown):
-                run = _look_up(shingles[unit], slots, known, seen)
+                run = place_of(shingles[unit], slots, known) if may_hold(shingles[unit], seen) else -1
                 if run >= 0:
                     hits[caught], where[caught] = run, unit
                     caught += 1

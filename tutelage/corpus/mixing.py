@@ -1,7 +1,7 @@
 """How often each source is read: good text more often than the rest.
 
 A weight of 3 means: as if each document of the source were there three times. Nothing is copied: a weight becomes a
-count of epochs, and of a fraction of an epoch a share of the documents that the seed chooses. Up to about four epochs
+count of epochs, and of a fraction of an epoch a share of the pieces that the seed chooses. Up to about four epochs
 repeated text is worth nearly as much as new text, and soon after that little.
 
 Source: Muennighoff et al. 2023, arXiv 2305.16264, on what repeated text is worth; their decay constant R* is 15.4.
@@ -9,14 +9,10 @@ Source: Muennighoff et al. 2023, arXiv 2305.16264, on what repeated text is wort
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from tutelage.errors import SettingsError
 
@@ -66,7 +62,7 @@ class Mixture:
 
 
 def plan(
-    sizes: Mapping[str, int], weights: Mapping[str, float], *, default: float = 1.0, total: int | None = None
+    sizes: Mapping[str, int], weights: Mapping[str, float], *, default: float = 1.0, total: float | None = None
 ) -> Mixture:
     """Epochs of each source.
 
@@ -102,12 +98,3 @@ def plan(
         if share.epochs > MANY
     )
     return Mixture(shares, warnings)
-
-
-def repeats(ids: Sequence[str], epochs: float, seed: int) -> npt.NDArray[np.int64]:
-    """How often each document is read: the whole epochs, and once more for the share that a hash of seed and id
-    chooses. A document's count does not depend on which others there are."""
-    whole = math.floor(epochs)
-    bound = int((epochs - whole) * 2**64)
-    draws = (int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest(), "big") for name in ids)
-    return np.fromiter((whole + (draw < bound) for draw in draws), np.int64, len(ids))

@@ -37,7 +37,7 @@ from tutelage.corpus.hashing import (
     units,
     widest,
 )
-from tutelage.corpus.lookup import place_of, table_of
+from tutelage.corpus.lookup import filter_of, may_hold, place_of, table_of
 
 LETTERS = 60
 """Bytes of letters, without signs, digits and spaces, of the shortest passage: some twelve English words, twenty
@@ -179,12 +179,15 @@ class Index:
         order = np.flatnonzero(rare)[np.lexsort((places[rare], owners[rare], hashes[rare]))]
         known, starts = np.unique(hashes[order], return_index=True)
         self.book = _Book(
-            table_of(found.keys), found.keys, found.keepers, table_of(known), known,
+            table_of(found.keys), found.keys, found.keepers, filter_of(known), table_of(known), known,
             np.append(starts, len(order)), owners[order], places[order], sizes, np.array(chosen, dtype=np.int64),
         )  # fmt: skip
 
-    def mark(self, text: Text, first: int) -> tuple[_Marks, int]:
-        """What is to be left out of texts, in room for more, and how many stretches that is."""
+    def mark(self, text: Text, first: int, exact: npt.NDArray[np.bool_]) -> tuple[_Marks, int]:
+        """What is to be left out of texts, in room for more, and how many stretches that is.
+
+        exact: (texts,) those that may hold a repeated passage as it is.
+        """
         room = widest(text.offsets, 0, len(text)) + 1
         page = _Page(
             text.data, np.empty(room, np.uint64), np.empty(room, np.uint64), np.empty(room, np.int64),
@@ -196,10 +199,10 @@ class Index:
             np.empty(most, np.int32), np.empty(most, np.int64), np.empty(most, np.bool_), np.empty(most, np.int64),
             np.empty(most, np.int64),
         )  # fmt: skip
-        return marks, _mark(page, text.offsets, first, folded(digits=False), self.book, marks)
+        return marks, _mark(page, text.offsets, first, folded(digits=False), self.book, marks, exact)
 
 
-def strip(texts: Texts, first: int, index: Index) -> Stripped:
+def strip(texts: Texts, first: int, index: Index, known: Passages | None = None) -> Stripped:
     """Leaves out repeated passages, but each once where it stays, and says what went.
 
     A line that nothing is left of goes with its line break, and of two blank lines around it one. Headings and
@@ -207,11 +210,15 @@ def strip(texts: Texts, first: int, index: Index) -> Stripped:
 
     Args:
         first: the number of the part's first document.
+        known: what `passages` gave of these texts: then fewer of them are looked at closely.
 
     Source: the share of a changed copy is a containment, Broder 1997.
     """
     text = column(texts)
-    marks, count = index.mark(text, first)
+    exact = np.full(len(text), known is None)
+    if known is not None:
+        exact[known.documents[np.isin(known.keys, index.found.keys)]] = True
+    marks, count = index.mark(text, first, exact)
     rows, which, edited, starts, ends = (values[:count] for values in marks)
     removed = [
         Removed(row, int(index.found.keys[key]), changed, bytes(text.data[start:end]).decode("utf-8", "replace"))
@@ -338,6 +345,8 @@ class _Book(NamedTuple):
     """A table of the places of ``keys``."""
     keys: Any
     keepers: Any
+    seen: Any
+    """A filter of ``known``."""
     table: Any
     """A table of the places of ``known``, the runs of the passages of which changed copies are looked for."""
     known: Any
@@ -376,21 +385,27 @@ class _Marks(NamedTuple):
 
 
 @compiled
-def _mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any) -> Any:
+def _mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any, exact: Any) -> Any:
     """Finds what is to be left out of each text; gives how many stretches."""
     kept = np.zeros(len(book.keys), dtype=np.bool_)
     tally = np.zeros(len(book.sizes), dtype=np.int64)
     seen = np.zeros(np.max(book.sizes) if len(book.sizes) else 0, dtype=np.int32)
+    least = 1 << 40
+    for template in range(len(book.sizes)):
+        if book.sizes[template] >= _LONG:
+            least = min(least, np.int64(np.ceil(SHARE * book.sizes[template])))
     found = 0
     data, starts, breaks = page.data, page.starts, page.breaks
     for row in range(len(offsets) - 1):
         start, end = offsets[row], offsets[row + 1]
         count = units(page.data, start, end, table, page.hashes, page.starts, page.ends)
+        if count >= _RUN:
+            runs(page.hashes, count, _RUN, page.runs)
+        if not exact[row] and _hits(page.runs, count - _RUN + 1, book) < least:
+            continue
         _part(page.data, start, count, page.starts, page.ends, page.breaks)
         page.breaks[count] = 2
         page.gone[:count] = _THERE
-        if count >= _RUN:
-            runs(page.hashes, count, _RUN, page.runs)
         line = 0
         while line < count:
             stop = line + 1
@@ -412,6 +427,17 @@ def _mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any
                     found = _leave_out(page, start, end, line, stop, line, stop, marks, found, row, number, False)
             line = stop
     return found
+
+
+@compiled
+def _hits(words: Any, count: Any, book: Any) -> Any:
+    """How often a run of a text is one of a passage of which changed copies are looked for."""
+    hits = 0
+    for unit in range(count):
+        number = place_of(words[unit], book.table, book.known) if may_hold(words[unit], book.seen) else -1
+        if number >= 0:
+            hits += book.known_starts[number + 1] - book.known_starts[number]
+    return hits
 
 
 @compiled
@@ -471,7 +497,7 @@ def _leave_edited(
     words, table, known = page.runs, book.table, book.known
     total = 0
     for unit in range(line, stop - _RUN + 1):
-        number = place_of(words[unit], table, known)
+        number = place_of(words[unit], table, known) if may_hold(words[unit], book.seen) else -1
         if number >= 0:
             total += book.known_starts[number + 1] - book.known_starts[number]
     if total == 0:

@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from tutelage.corpus.hashing import strings
 from tutelage.run import write_json
 
 PART = 16_000_000
@@ -149,13 +152,11 @@ def _raw_table(rows: Sequence[Row]) -> pa.Table:
     metadata = [json.dumps(row.metadata, ensure_ascii=False, sort_keys=True) if row.metadata else "" for row in rows]
     columns = {name: strings([getattr(row, name) for row in rows]) for name in ENTRY if name != "metadata"}
     return pa.table(
-        {**columns, "metadata": strings(metadata), "card": pa.array([row.card for row in rows], pa.int32())}
+        {**columns, "metadata": strings(metadata), "card": numbers(np.array([row.card for row in rows], np.int32))}
     )
 
 
-def strings(values: Sequence[str]) -> pa.Array:
-    """A column of text; half a pair of surrogates, which no encoding has, becomes a question mark."""
-    try:
-        return pa.array(values, pa.large_string())
-    except UnicodeEncodeError:
-        return pa.array([value.encode("utf-8", "replace").decode() for value in values], pa.large_string())
+def numbers(values: npt.NDArray[np.integer]) -> pa.Array:
+    """A column of whole numbers, which `pyarrow.array` would import pandas for."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(values))]
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)

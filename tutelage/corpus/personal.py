@@ -12,6 +12,8 @@ import re
 from functools import cache
 from typing import Any, NamedTuple
 
+from tutelage.corpus.traits import ADDRESS, COLONS, NUMBER, PERSONAL, SECRET
+
 KINDS = ("EMAIL", "PHONE", "ID_NUMBER", "IP_ADDRESS", "CARD_NUMBER", "SECRET")
 
 _BEFORE_AT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_+-])?\Z")
@@ -80,9 +82,10 @@ class Found(NamedTuple):
     kind: str
 
 
-def masked(text: str) -> tuple[str, dict[str, int]]:
-    """The text with personal data masked, and how many pieces of each kind there were."""
-    found = find(text)
+def masked(text: str, needs: int = PERSONAL) -> tuple[str, dict[str, int]]:
+    """The text with personal data masked, and how many pieces of each kind there were. ``needs`` are those of its
+    `traits` that say what may be there."""
+    found = find(text, needs)
     if not found:
         return text, {}
     counts: dict[str, int] = {}
@@ -97,19 +100,21 @@ def masked(text: str) -> tuple[str, dict[str, int]]:
     return "".join([*parts, text[place:]]), counts
 
 
-def find(text: str) -> list[Found]:
+def find(text: str, needs: int = PERSONAL) -> list[Found]:
     """The personal data in a text, in order; of two that overlap the first is meant."""
     found: list[Found] = []
-    if "@" in text:
+    if needs & ADDRESS and "@" in text:
         found += _addresses(text)
-    for holds in set(_secrets().find_matches_as_strings(text, overlapping=True)):
-        found += [Found(*match.span(), "SECRET") for match in SECRETS[holds].finditer(text)]
-    for match in _NUMBER.finditer(text):
-        found += _numbers(text, *match.span())
-    if "(" in text:
-        for match in _BRACKETED.finditer(text):
-            found += _number(text, *match.span())
-    if _COLONS.search(text):
+    if needs & SECRET:
+        for holds in set(_secrets().find_matches_as_strings(text, overlapping=True)):
+            found += [Found(*match.span(), "SECRET") for match in SECRETS[holds].finditer(text)]
+    if needs & NUMBER:
+        for match in _NUMBER.finditer(text):
+            found += _numbers(text, *match.span())
+        if "(" in text:
+            for match in _BRACKETED.finditer(text):
+                found += _number(text, *match.span())
+    if needs & COLONS and _COLONS.search(text):
         found += [Found(*match.span(), "IP_ADDRESS") for match in _IPV6.finditer(text) if _is_public(match[0])]
     return sorted(found)
 

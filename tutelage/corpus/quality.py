@@ -228,7 +228,7 @@ def _generated(texts: pa.Array) -> dict[int, str]:
     heads = ask.utf8_slice_codeunits(texts, 0, _HEAD)
     found: dict[int, str] = {}
     for pattern, reason in ((_GENERATED, "it says that it was generated"), (_PLACEHOLDER, "a placeholder")):
-        hits = ask.match_substring_regex(heads, pattern).to_numpy(zero_copy_only=False)
+        hits = ask.match_substring_regex(heads, pattern).to_pylist()
         for place in np.flatnonzero(hits):
             # A placeholder is all that the text says.
             if pattern is _GENERATED or len(texts[int(place)].as_py()) <= _HEAD:

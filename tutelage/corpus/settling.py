@@ -132,7 +132,7 @@ def _write_verdicts(
             "rule": parts.strings([RULES[rule] for rule in verdicts[own].tolist()]),
             "reason": parts.strings(reasons),
             "duplicate_of": parts.strings(originals),
-            "held_out": pa.array(held[own]),
+            "held_out": parts.numbers(held[own].view(np.uint8)),
         })  # fmt: skip
         parts.write_table(folder / f"{number:05d}.arrow", table)
         start += size
@@ -155,7 +155,8 @@ def _rows(
     for number, size in enumerate(sizes):
         rows = (wanted[(wanted >= start) & (wanted < start + size)] - start).tolist()
         if rows:
-            yield start, parts.read_table(bench.judged(number) / "documents.arrow", columns).take(rows), rows
+            table = parts.read_table(bench.judged(number) / "documents.arrow", columns)
+            yield start, table.take(parts.numbers(np.array(rows))), rows
         start += size
 
 
@@ -190,15 +191,15 @@ def _write_clusters(
 
 def _write_passages(bench: parts.Bench, sizes: Sequence[int], folder: Path, alive: npt.NDArray[np.bool_]) -> None:
     """The passages that stand in many documents; each range of keys by itself, so that few are held at a time."""
-    lengths = [len(np.load(_keys_of(bench, number), mmap_mode="r")) for number in range(len(sizes))]
+    files = [bench.judged(number) / "passages.keys.npy" for number in range(len(sizes))]
+    lengths = [len(np.load(file, mmap_mode="r")) for file in files]
     ranges = max(1, -(-sum(lengths) // AT_ONCE))
     found: list[paragraphs.Repeated] = []
     for turn in range(ranges):
         low, high = turn * 2**64 // ranges, (turn + 1) * 2**64 // ranges - 1
         some: list[paragraphs.Passages] = []
         for number in range(len(sizes)):
-            keys = np.load(_keys_of(bench, number))
-            rows = np.load(bench.judged(number) / "passages.documents.npy")
+            keys, rows = passages(bench.judged(number))
             inside = (keys >= np.uint64(low)) & (keys <= np.uint64(high))
             some.append(paragraphs.Passages(keys[inside], rows[inside]))
         found.append(paragraphs.repeated(some, sizes, alive=alive))
@@ -206,8 +207,9 @@ def _write_passages(bench: parts.Bench, sizes: Sequence[int], folder: Path, aliv
     np.savez(folder / "passages.npz", keys=keys, counts=counts, keepers=keepers)
 
 
-def _keys_of(bench: parts.Bench, number: int) -> Path:
-    return bench.judged(number) / "passages.keys.npy"
+def passages(judged: Path) -> paragraphs.Passages:
+    """The keys of a judged part's passages."""
+    return paragraphs.Passages(np.load(judged / "passages.keys.npy"), np.load(judged / "passages.documents.npy"))
 
 
 def repeated(bench: parts.Bench) -> paragraphs.Repeated:
@@ -220,8 +222,9 @@ def _write_letters(bench: parts.Bench, count: int, folder: Path) -> None:
     """The model of letters, from the sums of all parts."""
     total: Any = None
     for number in range(count):
-        counts = parts.read_table(bench.judged(number) / "letters.arrow").column("counts").to_numpy().astype(np.int64)
-        total = counts if total is None else total + counts
+        column = parts.read_table(bench.judged(number) / "letters.arrow").column("counts").combine_chunks()
+        counts = np.frombuffer(column.buffers()[1], np.uint32, len(column))
+        total = counts.astype(np.int64) if total is None else total + counts
     if total is not None:
         fluency.Model(total).save(folder / "letters.npz")
 

@@ -1,18 +1,17 @@
-"""Documents as tokens on disk, read through memory maps, mixed and shuffled without being moved.
+"""Documents as tokens on disk, to be read through memory maps by `tutelage.corpus.pieces`.
 
 Each source has files of its own: ``NNN-SSSSS.tokens`` (ids, little-endian, 16 or 32 bits each), ``.starts`` (where in
 that file each document begins, 64 bits) and ``.parquet`` (a document's id, licence, language and count of tokens, in
-the same order). ``index.json``, written last, names them with their sizes and checksums: a folder without it is none.
-
-A reader draws pieces of so many tokens. The order is a permutation that is computed, not stored, so a cursor is a few
-counters however large the corpus is, and going on from it costs nothing.
+the same order). ``NNN.order`` has the documents that are read, by number, in the order in which they lie one after the
+other, and ``NNN.ends`` where each then ends, 64 bits. ``index.json``, written last, names all files with their sizes
+and checksums: a folder without it is none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,15 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.corpus.encoding import Ids
-from tutelage.errors import RecordError, SettingsError
+from tutelage.errors import RecordError
 
-FORMAT = "tutelage token shards 1"
+FORMAT = "tutelage token shards 2"
 INDEX = "index.json"
 
 TOKENS = 1 << 27
 """Tokens of a file."""
 
-_MASK = (1 << 64) - 1
+WIDE = np.dtype("<i8")
+"""The type of places and counts."""
 
 
 @dataclass
@@ -43,6 +43,7 @@ class _Open:
     sum: Any = None
     starts: list[int] = field(default_factory=list[int])
     rows: list[tuple[str, str, str, int]] = field(default_factory=list[tuple[str, str, str, int]])
+    sizes: list[npt.NDArray[np.int64]] = field(default_factory=list[npt.NDArray[np.int64]])
     done: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
@@ -92,8 +93,15 @@ class Writer:
             if held.tokens >= self._most:
                 self._close(held)
 
-    def finish(self) -> dict[str, Any]:
-        """Writes what is left, and the index, which it gives back."""
+    def finish(
+        self, orders: Mapping[str, npt.NDArray[np.int64]] | None = None, facts: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Writes what is left, and the index, which it gives back.
+
+        Args:
+            orders: of some sources the documents to read, by number, in this order; others are read as they came.
+            facts: for the index, whatever JSON can hold.
+        """
         for held in self._sources.values():
             self._close(held)
         self._index["sources"] = [
@@ -102,15 +110,33 @@ class Writer:
                 "tokens": sum(shard["tokens"] for shard in held.done),
                 "documents": sum(shard["documents"] for shard in held.done),
                 "shards": held.done,
+                "reading": self._lay(held, (orders or {}).get(name)),
             }
             for name, held in self._sources.items()
         ]
+        self._index["facts"] = dict(facts or {})
         beside = self._folder / (INDEX + ".partial")
         beside.write_text(
             json.dumps(self._index, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8"
         )
         beside.replace(self._folder / INDEX)
         return self._index
+
+    def close(self) -> None:
+        """Lets go of the files, whether or not they are whole."""
+        for held in self._sources.values():
+            if held.file is not None:
+                held.file.close()
+
+    def _lay(self, held: _Open, order: npt.NDArray[np.int64] | None) -> dict[str, Any]:
+        sizes = np.concatenate([np.zeros(0, np.int64), *held.sizes])
+        chosen = np.arange(len(sizes)) if order is None else order
+        found = {"name": f"{held.number:03d}", "documents": len(chosen), "tokens": int(sizes[chosen].sum())}
+        for kind, column in (("order", chosen), ("ends", np.cumsum(sizes[chosen]))):
+            data = column.astype("<i8").tobytes()
+            (self._folder / f"{found['name']}.{kind}").write_bytes(data)
+            found[f"sha256_{kind}"] = hashlib.sha256(data).hexdigest()
+        return found
 
     def _path(self, held: _Open, kind: str) -> Path:
         return self._folder / f"{held.number:03d}-{held.place:05d}.{kind}"
@@ -131,132 +157,11 @@ class Writer:
             "name": self._path(held, "tokens").stem,
             "tokens": held.tokens,
             "documents": len(held.starts),
-            "sha256": held.sum.hexdigest(),
+            "sha256_tokens": held.sum.hexdigest(),
             "sha256_starts": hashlib.sha256(starts).hexdigest(),
         })  # fmt: skip
+        held.sizes.append(np.array([row[-1] for row in held.rows], np.int64))
         held.place, held.tokens, held.file, held.starts, held.rows = held.place + 1, 0, None, [], []
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Neighbouring tokens of one source."""
-
-    tokens: npt.NDArray[Any]
-    starts: npt.NDArray[np.int64]
-    """Where documents begin in it: 0 first, whether or not one begins there."""
-    source: str
-    first: int
-    """The place of its first token among all of the source."""
-
-
-class Source:
-    """All tokens of one source, as one array over its files."""
-
-    def __init__(self, folder: Path, known: Mapping[str, Any], kind: np.dtype[Any]) -> None:
-        self.name: str = known["name"]
-        self._tokens: list[npt.NDArray[Any]] = []
-        self._starts: list[npt.NDArray[np.int64]] = []
-        for shard in known["shards"]:
-            self._tokens.append(_mapped(folder / f"{shard['name']}.tokens", kind, shard["tokens"]))
-            self._starts.append(_mapped(folder / f"{shard['name']}.starts", np.dtype("<i8"), shard["documents"]))
-        self._before = np.cumsum([0, *map(len, self._tokens)])
-
-    def __len__(self) -> int:
-        return int(self._before[-1])
-
-    def piece(self, first: int, length: int) -> Piece:
-        """Up to so many tokens from a place on."""
-        last = min(first + length, len(self))
-        shard = int(np.searchsorted(self._before, first, side="right")) - 1
-        tokens: list[npt.NDArray[Any]] = []
-        starts: list[npt.NDArray[np.int64]] = [np.zeros(1, np.int64)]
-        while shard < len(self._tokens) and self._before[shard] < last:
-            base = int(self._before[shard])
-            here, there = max(first - base, 0), min(last - base, len(self._tokens[shard]))
-            tokens.append(self._tokens[shard][here:there])
-            begins = self._starts[shard]
-            places = slice(*np.searchsorted(begins, (max(here, first - base + 1), there)))
-            starts.append(begins[places] + base - first)
-            shard += 1
-        return Piece(np.concatenate(tokens), np.concatenate(starts), self.name, first)
-
-
-class Loader:
-    """Pieces of all sources, shuffled and mixed by how often each source is to be read.
-
-    The order depends on the shards, the length, the epochs and the seed alone. Of several readers each takes every
-    ``of``-th piece, so together they read what one would.
-    """
-
-    def __init__(
-        self, folder: Path, length: int, *, seed: int = 1, epochs: Mapping[str, float] | None = None, reader: int = 0,
-        of: int = 1,
-    ) -> None:  # fmt: skip
-        """Args:
-        folder: what `Writer` wrote.
-        length: tokens of a piece; the last one of a source is shorter.
-        seed: chooses the order.
-        epochs: how often each source is read (`tutelage.corpus.mixing`); 1 for those that are not named.
-        reader, of: which of how many readers this is.
-
-        Raises:
-            RecordError: no index, or a file that is missing or of another size.
-            SettingsError: epochs for a source that there is not.
-        """
-        self.index = read_index(folder)
-        self.length, self._seed, self._reader, self._of = length, seed, reader, of
-        kind = np.dtype(self.index["type"])
-        self.sources = [Source(folder, known, kind) for known in self.index["sources"]]
-        names = [source.name for source in self.sources]
-        for name in epochs or {}:
-            if name not in names:
-                raise SettingsError(f"{folder}: no source {name!r}: there are {', '.join(names)}")
-        self._windows = [-(-len(source) // length) for source in self.sources]
-        asked = [float((epochs or {}).get(name, 1.0)) for name in names]
-        self._wanted = [round(often * windows) for often, windows in zip(asked, self._windows, strict=True)]
-        self._taken = [0] * len(self.sources)
-        self._step = 0
-        what = [self.index, length, seed, asked]
-        self._what = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-    def __len__(self) -> int:
-        """Pieces in all, of all readers."""
-        return sum(self._wanted)
-
-    def __iter__(self) -> Iterator[Piece]:
-        """The pieces that are left for this reader."""
-        while self._step < len(self):
-            place, turn = self._next()
-            mine = (self._step - 1) % self._of == self._reader
-            if mine:
-                yield self._piece(place, turn)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The cursor: a few numbers, for JSON."""
-        return {"step": self._step, "taken": list(self._taken), "what": self._what}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where a cursor stands.
-
-        Raises:
-            RecordError: the cursor is of other shards, another length, seed or mixture.
-        """
-        if state.get("what") != self._what:
-            raise RecordError("shards: the cursor is of other shards, another length, seed or mixture: begin anew")
-        self._step, self._taken = int(state["step"]), [int(taken) for taken in state["taken"]]
-
-    def _next(self) -> tuple[int, int]:
-        """The source whose turn it is, the one that lags most behind its share, and how often it had a turn."""
-        self._step += 1
-        lag = [wanted * self._step - taken * len(self) for wanted, taken in zip(self._wanted, self._taken, strict=True)]
-        place = max(range(len(lag)), key=lag.__getitem__)
-        self._taken[place] += 1
-        return place, self._taken[place] - 1
-
-    def _piece(self, place: int, turn: int) -> Piece:
-        epoch, step = divmod(turn, self._windows[place])
-        key = int.from_bytes(hashlib.sha256(f"{self._seed}\0{place}\0{epoch}".encode()).digest()[:8], "big")
-        return self.sources[place].piece(permuted(step, self._windows[place], key) * self.length, self.length)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -282,44 +187,30 @@ def verify(folder: Path) -> None:
         RecordError: a file is not what was written.
     """
     for source in read_index(folder)["sources"]:
-        for shard in source["shards"]:
-            for kind, wanted in (("tokens", shard["sha256"]), ("starts", shard["sha256_starts"])):
-                path = folder / f"{shard['name']}.{kind}"
+        for one in (*source["shards"], source["reading"]):
+            for kind in ("tokens", "starts", "order", "ends"):
+                if f"sha256_{kind}" not in one:
+                    continue
+                path = folder / f"{one['name']}.{kind}"
                 try:
                     with open(path, "rb") as file:
                         found = hashlib.file_digest(file, "sha256").hexdigest()
                 except OSError as error:
                     raise RecordError(f"{path}: {error}: write the shards again") from None
-                if found != wanted:
+                if found != one[f"sha256_{kind}"]:
                     raise RecordError(f"{path}: its checksum is not the index's: write the shards again")
 
 
-def permuted(place: int, size: int, key: int) -> int:
-    """Where a place of ``range(size)`` goes in a permutation that the key chooses: a Feistel network of six rounds,
-    gone through again until the result is in the range. Source: Black and Rogaway 2002, on ciphers of any domain."""
-    half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
-    while True:
-        left, right = place >> half, place & mask
-        for turn in range(6):
-            left, right = right, left ^ (_mixed(right ^ key ^ (turn << 56)) & mask)
-        place = left << half | right
-        if place < size:
-            return place
+def mapped(path: Path, kind: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+    """So many numbers of a file, without reading them.
 
-
-def _mixed(x: int) -> int:
-    x = (x + 0x9E3779B97F4A7C15) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
-
-
-def _mapped(path: Path, kind: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+    Raises:
+        RecordError: the file is missing or of another size.
+    """
     try:
         size = path.stat().st_size
     except OSError as error:
         raise RecordError(f"{path}: {error}: write the shards again") from None
     if size != count * kind.itemsize:
         raise RecordError(f"{path}: {size:,} bytes, the index has {count * kind.itemsize:,}: write the shards again")
-    return np.memmap(path, kind, "r")
+    return np.memmap(path, kind, "r") if count else np.zeros(0, kind)

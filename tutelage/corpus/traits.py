@@ -107,13 +107,29 @@ def _is_markup(data: Bytes, i: int, end: int, tags: npt.NDArray[np.bool_]) -> bo
 
 @compiled
 def _is_leftover(data: Bytes, start: int, end: int, lines: npt.NDArray[np.bool_]) -> bool:
-    while start < end and (data[start] == 32 or data[start] == 9):
-        start += 1
+    while start < end:
+        if data[start] == 32 or data[start] == 9:
+            start += 1
+        elif data[start] == 0xE3 and start + 2 < end and data[start + 1] == 0x80 and data[start + 2] == 0x80:
+            start += 3
+        elif data[start] == 0xC2 and start + 1 < end and data[start + 1] == 0xA0:
+            start += 2
+        else:
+            break
     value = np.uint32(2166136261)
     for place in range(start, end):
         b = data[place]
         value = (value ^ np.uint32(b | 32 if _is_letter(b) else b)) * np.uint32(16777619)
     return end > start and lines[value & np.uint32(0xFFFF)]
+
+
+@compiled
+def _fewest_digits(data: Bytes, start: int, place: int) -> int:
+    """How many digits a run that begins here has at least if it is somebody's number: seven behind a code in brackets,
+    eight behind a plus, else ten."""
+    if place > start and data[place - 1] == 43:
+        return 8
+    return 7 if place > start + 1 and data[place - 1] == 32 and data[place - 2] == 41 else 10
 
 
 @compiled
@@ -126,6 +142,7 @@ def _pass(
         start, end = offsets[number], offsets[number + 1]
         found, row = 0, counts[number]
         run, since_colon, colons, newlines = 0, 99, 0, 0
+        digits, dots, fewest = 0, 0, 10
         line, last = start, start
         i = start
         while i < end:
@@ -153,8 +170,12 @@ def _pass(
                 continue
             if b < 128:
                 if 48 <= b <= 57:
+                    if run == 0:
+                        digits, dots = 0, 0
+                        fewest = _fewest_digits(data, start, i)
                     run += 1
-                    if run >= 7:
+                    digits += 1
+                    if digits >= fewest or (dots >= 3 and digits >= 4):
                         found |= NUMBER
                     since_colon += 1
                     newlines = 0
@@ -193,6 +214,7 @@ def _pass(
                         elif b < 32 or b == 127:
                             found |= CONTROL
                     run = run + 1 if run and (b == 45 or b == 46 or b == 40 or b == 41) else 0
+                    dots += b == 46
                     newlines = 0
                     last = i + 1
                 i += 1

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from tutelage.corpus import cleaning, languages, personal
 from tutelage.corpus.traits import BEYOND, PERSONAL, UNCLEAN, Marks, traits
 
@@ -31,22 +34,10 @@ def treat(texts: Sequence[str], mask: bool = True) -> list[Treated]:
     """
     if not texts:
         return []
-    known = traits(texts, _marks())
-    flags = known.flags.tolist()
-    cleaned = [
-        cleaning.cleaned(text, needs & UNCLEAN) if needs & (UNCLEAN | BEYOND) else cleaning.Cleaned(_trimmed(text), {})
-        for text, needs in zip(texts, flags, strict=True)
-    ]
-    changed = [place for place, one in enumerate(cleaned) if one.changes]
-    counts = known.counts
-    if changed:
-        again = traits([cleaned[place].text for place in changed], _marks())
-        counts[changed] = again.counts
-        for place, needs in zip(changed, again.flags.tolist(), strict=True):
-            flags[place] = needs
+    cleaned, flags, counts = _cleaned(texts)
     nothing: dict[str, int] = {}
     found = [
-        personal.masked(one.text) if mask and needs & PERSONAL else (one.text, nothing)
+        personal.masked(one.text, needs) if mask and needs & PERSONAL else (one.text, nothing)
         for one, needs in zip(cleaned, flags, strict=True)
     ]
     told = languages.languages([one.text for one in cleaned], counts)
@@ -54,6 +45,37 @@ def treat(texts: Sequence[str], mask: bool = True) -> list[Treated]:
         Treated(text, one.changes, masked, language, script)
         for one, (text, masked), (language, script) in zip(cleaned, found, told, strict=True)
     ]
+
+
+def _cleaned(texts: Sequence[str]) -> tuple[list[cleaning.Cleaned], list[int], npt.NDArray[np.int64]]:
+    """The texts cleaned, and the traits of what they have become. What was changed is looked at again, all at once."""
+    known = traits(texts, _marks())
+    flags, counts = known.flags.tolist(), known.counts
+    found: list[cleaning.Cleaned] = []
+    yet: dict[int, int] = {}
+    for place, (text, needs) in enumerate(zip(texts, flags, strict=True)):
+        one, more = cleaning.Cleaned(_trimmed(text), {}), 0
+        if needs & (UNCLEAN | BEYOND):
+            one, more = cleaning.once(text, needs & UNCLEAN, {})
+        found.append(one)
+        if more:
+            yet[place] = more
+    changed = [place for place, one in enumerate(found) if one.changes]
+    while changed:
+        fresh = traits([found[place].text for place in changed], _marks())
+        counts[changed] = fresh.counts
+        for place, needs in zip(changed, fresh.flags.tolist(), strict=True):
+            flags[place] = needs
+        turn, yet, changed = yet, dict[int, int](), list[int]()
+        for place, asked in turn.items():
+            if needs := flags[place] & asked:
+                before = found[place]
+                found[place], more = cleaning.once(before.text, needs & UNCLEAN, before.changes)
+                if found[place].text != before.text:
+                    changed.append(place)
+                    if more:
+                        yet[place] = more
+    return found, flags, counts
 
 
 def _trimmed(text: str) -> str:

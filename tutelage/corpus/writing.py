@@ -102,7 +102,7 @@ def apply(rules: Rules, number: int) -> Told:
         tables.write(folder / "refused.parquet", pa.concat_tables([early, tables.refusal_table(refused)]))
         facts.write(folder / "facts.json")
     clock.lap("writing")
-    return Told(len(kept), sum(size(one.text) for one in kept), clock.seconds)
+    return Told(len(kept), facts.bytes_of("kept"), clock.seconds)
 
 
 def _first(rules: Rules, number: int) -> int:
@@ -148,7 +148,9 @@ def _without_repeats(
     if not rules.paragraphs:
         return documents
     texts = parts.strings([one.text if stay else "" for one, stay in zip(documents, stays, strict=True)])
-    stripped = paragraphs.strip(texts, _first(rules, number), _index(rules))
+    stripped = paragraphs.strip(
+        texts, _first(rules, number), _index(rules), settling.passages(rules.bench.judged(number))
+    )
     cut: dict[int, int] = {}
     for one in stripped.removed:
         cut[one.row] = cut.get(one.row, 0) + 1
@@ -158,7 +160,8 @@ def _without_repeats(
     for row in cut:
         text = stripped.texts[row].as_py().strip("\n")
         shorter = replace(documents[row], text=text)
-        if length(python_docs.body(shorter)) < rules.quality.min_characters:
+        body = python_docs.body(shorter)
+        if len(body) < rules.quality.min_characters and length(body) < rules.quality.min_characters:
             stays[row] = False
             refused.append(Refusal(documents[row], "only_repeats", "next to nothing but passages that others have too"))
         else:

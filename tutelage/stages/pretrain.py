@@ -1,7 +1,8 @@
 """documents -> base model, by predicting the next token; or an encoder, by predicting hidden ones
 
-The model is a transformers decoder with fresh weights. Documents are laid one after the other, those of one
-module together, and cut into pieces of `max_length` tokens; pieces never see each other.
+The model is a transformers decoder with fresh weights. Documents are encoded once, laid one after the other, those of
+one module together, and cut into pieces of `max_length` tokens; pieces never see each other. They are read from the
+disk as they are needed.
 
 With `objective: masked_token` it is an encoder instead, which reads pairs of segments in both directions and guesses
 the tokens that are hidden in them, and whether the second segment follows the first.
@@ -23,15 +24,17 @@ from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field
 from transformers import AutoConfig, BertForPreTraining, PreTrainedModel
 
+from tutelage.corpus import mixing, shards, tokens
+from tutelage.corpus.pieces import Cut, Loader, Steps
 from tutelage.errors import RecordError, SettingsError
-from tutelage.model import checkpoint, device, encoder
+from tutelage.model import checkpoint, device, distribution, encoder
 from tutelage.model.chat import Chat
 from tutelage.model.encoder import Marks
 from tutelage.records import Document, read
-from tutelage.run import Run, processes
+from tutelage.run import Run, processes, rank, write_json
 from tutelage.settings import Input
 from tutelage.training import masking
-from tutelage.training.batches import Batch, Branch, Example, concatenated, documents, flat, fullness, micro, plan
+from tutelage.training.batches import Batch, Example, continuation, flat, micro, plan
 from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import bits_per_byte_of, document_end, self_check, token_log_probabilities
 from tutelage.training.masking import Sentence
@@ -79,6 +82,9 @@ class Recipe(Learning):
     """Stop after so many tokens; 0 reads every document once, or `num_train_epochs` times."""
     num_train_epochs: Annotated[float, Field(gt=0)] = 1
     """How often each document is read, where `max_tokens` does not stop before."""
+    weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """How much sources weigh, by name or pattern, such as `{"novels/*": 3}`: as if each of their documents were there
+    so often; 0 leaves them out, and what is not named weighs 1. For next_token."""
     eval_documents: Annotated[int, Field(ge=0)] = 100
     """Held-out documents that are measured at the end: by bits per byte, or by what is guessed rightly."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
@@ -99,20 +105,19 @@ def execute(recipe: Recipe, run: Run) -> None:
 
 def _next_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> None:
     config = configured(recipe, len(chat.tokenizer), chat)
-    pieces, held_out = _pieces(recipe, chat, run)
-    sizes = [piece.tokens for piece in pieces]
-    copies = _copies(recipe, pieces)
-    first = plan([piece.tokens for piece in copies], recipe.batch_tokens, 1, recipe.seed) if copies else []
-    steps = [[len(pieces) + i for i in step] for step in first]
-    steps = _until(recipe, steps + plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed))
-    pieces += copies
+    folder = _encoded(recipe, chat, run)
+    facts = shards.read_index(folder)["facts"]
+    mixture = _mixed(recipe, facts, run)
+    loader = _loader(recipe, folder, mixture)
+    steps = Steps([*_copies(recipe, folder, mixture), (loader, 1)], recipe.batch_tokens)
 
     model = checkpoint.create(config, recipe.seed)
-    self_check(model, flat(pieces[:2]).to(where))
-    run.note(_size(model, sum(sizes), f"{len(pieces)} pieces", len(steps)))
+    self_check(model, flat([continuation(piece.tokens.tolist()) for piece in loader.peek(2)]).to(where))
+    run.note(_size(model, steps.tokens, f"{steps.pieces} pieces", len(steps)))
     model.train()
-    run.note(fullness(steps, [piece.tokens for piece in pieces], recipe.max_batch_tokens))
-    trainer = Trainer(run, model, recipe, steps=len(steps))
+    trainer = Trainer(run, model, recipe, len(steps), memory={"reading": steps.state_dict()})
+    steps.load_state_dict(trainer.memory["reading"])
+    pieces: list[Example] = []
 
     def losses(_: list[int], batch: Batch, step: Sequence[int]) -> Losses:
         supervised = sum(pieces[i].supervised for i in step)
@@ -120,12 +125,14 @@ def _next_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> No
         yield loss, {"tokens": len(batch.ids)}
 
     for step in trainer.steps():
-        trainer.learn(steps[step], pieces, losses)
+        pieces = [continuation(ids) for ids in steps.take(step)]
+        trainer.learn(range(len(pieces)), pieces, losses)
         trainer.update()
+        trainer.memory["reading"] = steps.state_dict()
 
     model.eval()
-    if held_out:
-        bits = bits_per_byte_of(model, chat, held_out, recipe.max_length)
+    if facts["held_out"]:
+        bits = bits_per_byte_of(model, chat, facts["held_out"], recipe.max_length)
         run.measure(len(steps), split="held_out", bits_per_byte=bits)
         run.note(f"held-out bits per byte {bits:.3f}")
     model.generation_config.eos_token_id = sorted({*chat.stops, document_end(chat)})  # pyright: ignore
@@ -135,8 +142,9 @@ def _next_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> No
 
 def _masked_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> None:
     """The loss of a step: the mean over its masked tokens, plus the mean over its pairs."""
-    if recipe.copy_share:
-        raise SettingsError("copy_share: belongs to objective next_token: leave it out")
+    for name in ("copy_share", "weights"):
+        if getattr(recipe, name):
+            raise SettingsError(f"{name}: belongs to objective next_token: leave it out")
     if processes() > 1:
         raise SettingsError("objective masked_token: it runs in one process: start it without torchrun")
     if recipe.max_length < 8:
@@ -210,44 +218,87 @@ def _until(recipe: Recipe, steps: list[list[int]]) -> list[list[int]]:
     return steps[: max(1, math.ceil(recipe.max_tokens / recipe.batch_tokens))] if recipe.max_tokens else steps
 
 
-def _size(model: PreTrainedModel, tokens: int, what: str, steps: int) -> str:
+def _size(model: PreTrainedModel, tokens: float, what: str, steps: int) -> str:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     return f"{parameters:.2f} M parameters, {tokens / 1e6:.2f} M tokens in {what}, {steps} steps, {device.describe()}"
 
 
-def _pieces(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[Example], list[str]]:
-    """Training pieces, and the held-out texts to measure on. With `max_tokens`, only what is needed is encoded."""
-    modules: dict[str, list[str]] = {}
-    held_out: list[str] = []
-    for document in read(recipe.documents, Document):
-        if document.split == "train":
-            modules.setdefault(document.metadata.get("module", document.id), []).append(document.text)
-        else:
-            held_out.append(document.text)
-    rng = random.Random(recipe.seed)
-    neighbours = list(modules.values())
-    rng.shuffle(neighbours)
-    rng.shuffle(held_out)
-    end = document_end(chat)
-    wanted = recipe.max_tokens or None
-    pieces: list[Example] = []
-    rest: list[int] = []
-    tokens = 0
-    for texts in run.progress(neighbours, "encoding"):
-        encoded = [chat.text(text) for text in texts]
-        if recipe.packing == "none":
-            added = documents(encoded, end, recipe.max_length)
-        else:
-            added, rest = concatenated([rest, *encoded], end, recipe.max_length)
-        pieces += added
-        tokens += sum(piece.tokens for piece in added)
-        if wanted is not None and tokens >= wanted:
-            break
-    else:
-        pieces += documents([rest], None, recipe.max_length) if len(rest) > 1 else []
-    if not pieces:
-        raise SettingsError(f"{recipe.documents}: no document of the train split is long enough to learn from")
-    return pieces, held_out[: recipe.eval_documents]
+def _encoded(recipe: Recipe, chat: Chat, run: Run) -> Path:
+    """The token shards of the documents; written by one process, and only once."""
+    folder = run.checkpoint / "tokens"
+    wanted = tokens.Wanted(
+        weights=recipe.weights or {}, most=recipe.max_tokens, held_out=recipe.eval_documents, seed=recipe.seed
+    )
+    if rank():
+        while distribution.largest(0):  # until the first process is done
+            pass
+    elif not _whole(folder, run):
+        written = tokens.write(recipe.documents, folder, chat.backend, document_end(chat), wanted, device.threads())
+        told = ""
+        for word in run.progress(written, "encoding"):
+            distribution.largest(1)
+            told = word
+        run.note(told)
+    if not rank():
+        distribution.largest(0)
+    return folder
+
+
+def _whole(folder: Path, run: Run) -> bool:
+    """Whether the shards of a half run are there, bit for bit."""
+    if not folder.exists():
+        return False
+    try:
+        shards.verify(folder)
+    except RecordError as error:
+        run.note(str(error))
+        return False
+    return True
+
+
+def _mixed(recipe: Recipe, facts: dict[str, Any], run: Run) -> mixing.Mixture:
+    """How often each source is read: told, and kept in ``reading.json``."""
+    sizes = {name: group["tokens"] for name, group in facts["groups"].items()}
+    weights = recipe.weights or {}
+    total = recipe.num_train_epochs * sum(weights.get(name, 1.0) * size for name, size in sizes.items())
+    if recipe.max_tokens:
+        total = min(total, (1 - recipe.copy_share) * recipe.max_tokens)
+    mixture = mixing.plan(sizes, {name: weights[name] for name in weights if name in sizes}, total=total)
+    for name, share in mixture.sources.items():
+        group = facts["groups"][name]
+        about = "" if group["counted"] else "about "
+        run.note(
+            f"{name} ({len(group['sources'])} sources): "
+            f"{group['documents']:,} documents, {about}{share.size:,} tokens, weight {share.weight:g}, "
+            f"{share.epochs:.2f} epochs, {share.share:.1%} of what is read"
+        )
+    for warning in mixture.warnings:
+        run.note(f"beware: {warning}")
+    write_json(run.folder / "reading.json", {**mixture.card(), "groups": facts["groups"]})
+    return mixture
+
+
+def _loader(recipe: Recipe, folder: Path, mixture: mixing.Mixture) -> Loader:
+    """All pieces. They overlap by one token, so that every token but a text's first is predicted exactly once."""
+    cut = Cut(recipe.max_length, overlap=1, alone=recipe.packing == "none")
+    return Loader(folder, cut, seed=recipe.seed, epochs=_epochs(folder, mixture))
+
+
+def _copies(recipe: Recipe, folder: Path, mixture: mixing.Mixture) -> list[tuple[Loader, int]]:
+    """Short pieces, each read twice in a row: the second time it can be copied from the first."""
+    if not recipe.copy_share:
+        return []
+    cut = Cut(min(COPIED, recipe.max_length // 2), alone=recipe.packing == "none")
+    often = recipe.copy_share / (1 - recipe.copy_share) / 2
+    epochs = {name: often * epochs for name, epochs in _epochs(folder, mixture).items()}
+    return [(Loader(folder, cut, seed=f"{recipe.seed}:copies", epochs=epochs), 2)]
+
+
+def _epochs(folder: Path, mixture: mixing.Mixture) -> dict[str, float]:
+    """How often each source's shards are read; they may hold only a part of it."""
+    held = {source["name"]: source["reading"]["tokens"] for source in shards.read_index(folder)["sources"]}
+    whole = {name: mixture.sources[name] for name in held}
+    return {name: whole[name].epochs * whole[name].size / tokens for name, tokens in held.items()}
 
 
 def _sentences(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[list[Sentence]], list[list[Sentence]]]:
@@ -277,22 +328,6 @@ def _sentences(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[list[Sentence
         )
     held_out = [masking.split(text, chat) for text in texts[False][: recipe.eval_documents]]
     return train, [document for document in held_out if document]
-
-
-def _copies(recipe: Recipe, pieces: list[Example]) -> list[Example]:
-    """The last pieces, cut short, each read twice: the second time it can be copied from the first."""
-    wanted = recipe.copy_share * sum(piece.tokens for piece in pieces)
-    copies: list[Example] = []
-    half = min(COPIED, recipe.max_length // 2)
-    for piece in reversed(pieces):
-        ids = piece.branches[0].ids
-        for start in range(0, len(ids) - half + 1, half):
-            if wanted <= 0:
-                return copies
-            twice = ids[start : start + half] * 2
-            copies.append(Example([], [Branch(twice, [False] + [True] * (len(twice) - 1))]))
-            wanted -= len(twice)
-    return copies
 
 
 def configured(recipe: Recipe, vocabulary: int, chat: Chat | None) -> Any:

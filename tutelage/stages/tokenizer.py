@@ -1,4 +1,4 @@
-"""documents -> tokenizer: pieces of text, learned on the training documents, and the documents in them
+"""documents -> tokenizer: pieces of text, learned on the training documents
 
 Any text can be written in it and read back, byte for byte: its first tokens are the special ones, the next 256 are
 the bytes, and the rest are what is frequent in the documents.
@@ -20,12 +20,10 @@ from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tutelage.corpus import columns, vocabulary
-from tutelage.corpus.encoding import Encoder, pattern
-from tutelage.corpus.shards import Writer
+from tutelage.corpus.encoding import COMPARED, Encoder, pattern
 from tutelage.errors import RecordError
 from tutelage.model.chat import TEMPLATE
-from tutelage.model.device import threads
-from tutelage.run import Run, file_hash, write_json
+from tutelage.run import Run, write_json
 from tutelage.settings import Input
 
 MAKES = "tokenizer"
@@ -36,12 +34,6 @@ SPECIAL = (PAD, END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", "<|tool|
 
 MEASURED = 2_000_000
 """Characters of each language that are encoded for the report, at most."""
-
-COMPARED = 200
-"""Texts on which the fast encoder must give the library's ids before it is used."""
-
-NAMED = 200
-"""Sources that have shards of their own, the largest; what is left of more goes into one, ``other``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,20 +57,17 @@ class Recipe:
     """Text to learn from, at most; chosen over all documents alike."""
     balance: Annotated[float, Field(ge=0, le=1)] = 1.0
     """How languages share that text: 1 as in the documents, 0 all alike, between them by a power of their sizes."""
-    shards: bool = False
-    """Whether to write the training documents as tokens, too, each source by itself, ready to be mixed and read."""
     seed: int = 1
     """Chooses that text."""
 
 
 def execute(recipe: Recipe, run: Run) -> None:
-    """Writes ``tokenizer.json``, ``tokenizer_config.json``, ``chat_template.jinja``, ``tokenizer_report.json`` and,
-    if it is asked for, ``shards/``.
+    """Writes ``tokenizer.json``, ``tokenizer_config.json``, ``chat_template.jinja`` and ``tokenizer_report.json``.
 
     Raises:
         RecordError: no document to train on.
     """
-    sources, languages = _survey(recipe, run)
+    languages = _held_out(recipe, run)
     texts, taken = columns.choose(lambda: columns.batches(recipe.documents), recipe.max_megabytes, recipe.seed,
                                   recipe.balance)  # fmt: skip
     cuts = pattern(recipe.digits, recipe.han, recipe.spaces)
@@ -92,8 +81,6 @@ def execute(recipe: Recipe, run: Run) -> None:
     report["special_tokens"] = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     report["learned_from"] = {"documents": len(texts), "bytes": sum(taken.values()), "languages": taken}
     report["encoder"] = encoder.told
-    if recipe.shards:
-        report["shards"] = _write_shards(recipe, run, encoder, sources)
     write_json(run.folder / "tokenizer_report.json", report)
     _tell(recipe, run, report)
 
@@ -143,27 +130,20 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     wrapped.save_pretrained(str(folder))
 
 
-def _survey(recipe: Recipe, run: Run) -> tuple[Counter[str], Counter[str]]:
-    """Characters of each source's training documents, and of each language's held-out ones.
+def _held_out(recipe: Recipe, run: Run) -> Counter[str]:
+    """Held-out documents of each language.
 
     Raises:
         RecordError: nothing to train on.
     """
-    sources: Counter[str] = Counter()
     languages: Counter[str] = Counter()
-    held_out = 0
+    documents = 0
     for batch in run.progress(columns.batches(recipe.documents), "reading documents"):
-        for source, language, held, text in zip(
-            batch.sources, batch.languages, batch.held_out, batch.texts, strict=True
-        ):
-            held_out += held
-            if held:
-                languages[language] += 1
-            else:
-                sources[source] += text.as_buffer().size + 1
-    if not sources:
-        raise RecordError(f"{recipe.documents}: no document with split train: all {held_out} are held out")
-    return sources, languages
+        documents += len(batch)
+        languages.update(name for name, held in zip(batch.languages, batch.held_out, strict=True) if held)
+    if languages.total() == documents:
+        raise RecordError(f"{recipe.documents}: no document with split train: all {documents} are held out")
+    return languages
 
 
 def _measured(recipe: Recipe, held_out: Counter[str]) -> dict[str, list[str]]:
@@ -178,29 +158,6 @@ def _measured(recipe: Recipe, held_out: Counter[str]) -> dict[str, list[str]]:
                     found.setdefault(language, []).append(text)
                 sizes[language] += len(text)
     return found
-
-
-def _write_shards(recipe: Recipe, run: Run, encoder: Encoder, sources: Counter[str]) -> dict[str, dict[str, int]]:
-    """Every training document as tokens; tokens and documents of each source."""
-    ordered = sorted(sources, key=lambda name: (-sources[name], name))
-    named = set(ordered if len(ordered) <= NAMED else ordered[: NAMED - 1])
-    writer = Writer(
-        run.folder / "shards", vocabulary=encoder.vocabulary, end=SPECIAL.index(END_OF_TEXT),
-        tokenizer=file_hash(run.folder / "tokenizer.json"),
-    )  # fmt: skip
-    for batch in run.progress(columns.batches(recipe.documents), "writing shards"):
-        shelves: dict[str, list[int]] = {}
-        for place, (source, held) in enumerate(zip(batch.sources, batch.held_out, strict=True)):
-            if not held:
-                shelves.setdefault(source if source in named else "other", []).append(place)
-        for source, places in shelves.items():
-            part = batch.take(places)
-            ids, ends = encoder.encode(part.texts, threads())
-            writer.add(source, ids, ends, part.ids, part.licences, part.languages)
-    index = writer.finish()
-    return {
-        source["name"]: {"tokens": source["tokens"], "documents": source["documents"]} for source in index["sources"]
-    }
 
 
 def _tell(recipe: Recipe, run: Run, report: dict[str, Any]) -> None:
@@ -220,6 +177,3 @@ def _tell(recipe: Recipe, run: Run, report: dict[str, Any]) -> None:
         run.note(f"fewer than the {recipe.vocab_size:,} asked for: the documents have no more pairs that repeat")
     if report["round_trip"]["changed"]:
         run.note(f"{report['round_trip']['changed']} texts do not come back as they were: see tokenizer_report.json")
-    if "shards" in report:
-        tokens = sum(source["tokens"] for source in report["shards"].values())
-        run.note(f"shards: {tokens:,} tokens of {len(report['shards'])} sources")

@@ -243,25 +243,13 @@ def documents(texts: Iterable[list[int]], end: int | None, length: int) -> list[
         for start in range(0, max(1, len(whole) - 1), length - 1):
             piece = whole[start : start + length]
             if len(piece) > 1:
-                examples.append(Example([], [Branch(piece, [False] + [True] * (len(piece) - 1))]))
+                examples.append(continuation(piece))
     return examples
 
 
-def concatenated(texts: Iterable[list[int]], end: int, length: int) -> tuple[list[Example], list[int]]:
-    """Texts one after the other, each followed by ``end``, cut into pieces of ``length`` tokens; and what is left over.
-
-    The first text goes on from an earlier call's rest and is taken as it is. Pieces overlap by one token.
-    """
-    first, *others = texts
-    row = [*first]
-    for ids in others:
-        row += [*ids, end]
-    pieces: list[Example] = []
-    start = 0
-    while len(row) - start >= length:
-        pieces.append(Example([], [Branch(row[start : start + length], [False] + [True] * (length - 1))]))
-        start += length - 1
-    return pieces, row[start:]
+def continuation(ids: list[int]) -> Example:
+    """Ids to predict, from the second on."""
+    return Example([], [Branch(ids, [False] + [True] * (len(ids) - 1))])
 
 
 def conversation(record: Conversation, chat: Chat, length: int, last_only: bool = False) -> Example | None:

@@ -113,6 +113,12 @@ def newest(run: Run, where: Path) -> State | None:
     return None
 
 
+def clear(folder: Path) -> None:
+    """Removes what a run that kept no state left of one; what else is kept beside the states stays."""
+    for left in (*folder.glob("step-*"), folder / "best"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _folders(folder: Path) -> list[Path]:
     """The states in a folder, by step."""
     found = [place for place in folder.glob("step-*") if place.suffix != ".tmp"]

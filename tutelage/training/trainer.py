@@ -9,7 +9,6 @@ for step in trainer.steps():                       # goes on where a killed run 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -283,7 +282,7 @@ class Trainer:
         if kept is None:
             metrics.unlink(missing_ok=True)
             if rank() == 0:
-                shutil.rmtree(self.run.checkpoint, ignore_errors=True)
+                state.clear(self.run.checkpoint)
             return
         self._refuse_another(kept)
         optimizer = {name for name in kept.shapes if name.startswith("optimizer/")}
