@@ -20,7 +20,7 @@ course: $(READY) ## a small model's whole education: courses/first.yaml
 	$(BIN)/tutelage run courses/first.yaml
 
 test: $(READY_DEV) ## the tests that take seconds each
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal --durations=10
 
 slow: $(READY_DEV) ## the tests that take minutes each
 	$(BIN)/python -m pytest -m 'slow and not gpu' --durations=10
