@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from tutelage.errors import SettingsError
+from tutelage.errors import ModelError, SettingsError
+from tutelage.inference.language_model import LanguageModel
 from tutelage.stages.serve import listen
 
 
@@ -23,19 +27,27 @@ def main(given: Sequence[str]) -> None:
     _ACTIONS[what][1](options)
 
 
-def serve(database: str, host: str, port: int, url: str = "", note: Callable[[str], None] | None = None) -> None:
+def serve(
+    database: str, host: str, port: int, url: str = "", note: Callable[[str], None] | None = None, *,
+    runs: Path = Path("runs"), folders: Sequence[Path] = (),
+) -> None:  # fmt: skip
     """Serves the labelling site until Ctrl-C.
 
     Args:
         database: the path of an SQLite file, made if it is missing, or postgresql://...
         url: how people reach the site, where that is not the address that it listens on.
         note: tells the user a line; the standard error if None.
+        runs: the folder whose models the owners of projects may ask, by their place in it.
+        folders: more models, by their folders' names.
 
     Raises:
         SettingsError: the address is taken, or passwords would go over a network in the clear.
+        ModelError: one of the folders is no model.
         DatabaseError: the database cannot be opened.
     """
     note = note or Console(stderr=True, highlight=False).print
+    known = partial(models, runs, folders)
+    found = known()
     with listen(host, port) as listening:
         address, port = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
@@ -45,13 +57,18 @@ def serve(database: str, host: str, port: int, url: str = "", note: Callable[[st
         from tutelage.web.database import Database
         from tutelage.web.label.application import application
         from tutelage.web.label.services import Site
+        from tutelage.web.models import Models
 
-        with Database(database) as opened:
-            site = Site(opened, url)
+        with Database(database) as opened, contextlib.closing(Models(known, load)) as asked:
+            site = Site(opened, url, models=asked)
             note(f"The labelling site is at {url}/")
+            if found:
+                note(f"Its owners may ask {len(found)} models: {', '.join(sorted(found))}")
             if not site.has_people():
                 note("Nobody is there yet. tutelage label owner --database ... makes a link for the first.")
             note("Ctrl-C stops it.")
+            # The loop and the database's writer share one interpreter: neither may keep the other waiting for 5 ms.
+            sys.setswitchinterval(0.0005)
             behind = url.startswith("https:")
             config = uvicorn.Config(
                 application(site), log_config=None, log_level="warning", access_log=False, server_header=False,
@@ -71,6 +88,57 @@ def invite_owner(database: str, url: str, host: str, port: int) -> str:
     base = _checked(url, True) or f"http://{host}:{port}"
     with Database(database) as opened:
         return f"{base}/invite/{Site(opened, base).accounts.invite_owner()}"
+
+
+def models(runs: Path, folders: Sequence[Path] = ()) -> dict[str, Path]:
+    """The models that may be asked: finished runs by their place under ``runs``, and folders by their names.
+
+    Raises:
+        ModelError: one of the folders is no model.
+        SettingsError: two of them have one name.
+    """
+    found = {str(path.relative_to(runs)): path for path in _under(runs)}
+    for folder in folders:
+        name = folder.resolve().name
+        if not _answers(folder):
+            raise ModelError(f"{folder}: no model that answers: give a run that made a model, or a Hugging Face folder")
+        if found.get(name, folder) != folder:
+            raise SettingsError(f"{folder}: {found[name]} has this name already: give one of them another")
+        found[name] = folder
+    return found
+
+
+def load(path: Path) -> LanguageModel:
+    """The model of a folder, as `tutelage serve` loads it.
+
+    Raises:
+        ModelError: the folder is no model.
+    """
+    from tutelage.inference.engine import Engine
+
+    return Engine.load(path)
+
+
+def _under(runs: Path) -> Iterator[Path]:
+    """The models among a folder's finished runs, those of its courses too."""
+    for done in [*runs.glob("*/done"), *runs.glob("*/*/done")]:
+        if _answers(done.parent):
+            yield done.parent
+
+
+def _answers(folder: Path) -> bool:
+    """Whether a folder holds a language model, and not one that gives rewards."""
+    adapter, config = (_read(folder / name) for name in ("adapter_config.json", "config.json"))
+    scores = any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+    return bool(adapter or config) and not scores and adapter.get("task_type") != "SEQ_CLS"
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast(Mapping[str, Any], held) if isinstance(held, dict) else {}
 
 
 def _checked(url: str, loopback: bool) -> str:
@@ -107,13 +175,22 @@ def _parser(what: str) -> argparse.ArgumentParser:
         parser.add_argument(
             "--url", default="", help="how people reach the site, behind a server with TLS: https://..."
         )
+    if what == "serve":
+        parser.add_argument(
+            "--runs", type=Path, default=Path("runs"), help="whose models owners may ask for answers; default: runs"
+        )
+        parser.add_argument(
+            "--model", type=Path, action="append", default=[], help="one more model, a run or a folder; may be repeated"
+        )
     for name, words in _ARGUMENTS.get(what, {}).items():
         parser.add_argument(name, help=words, default="" if name.startswith("--") else None)
     return parser
 
 
 def _serve(options: argparse.Namespace) -> None:
-    serve(options.database, options.host, options.port, options.url)
+    serve(
+        options.database, options.host, options.port, options.url, runs=options.runs, folders=options.model
+    )  # fmt: skip
 
 
 def _owner(options: argparse.Namespace) -> None:

@@ -24,11 +24,12 @@ def test_a_key_is_shown_once_and_good_for_what_it_says(site: Site) -> None:
     project = site.project(owner)
     new = keys.make(owner.account, project, "robot", ["read", "items"], days=2)
     assert new.secret.startswith("tut_")
-    held = keys.holder(new.secret, "items")
+    held = keys.holder(new.secret, project, "items")
     assert (held.account, held.project, held.scopes) == (owner.account, project, {"read", "items"})
-    assert code(keys.holder, new.secret, "export") == "not_allowed"
-    assert code(keys.holder, new.secret[:-1] + "x", "read") == "sign_in"
-    assert code(keys.holder, "", "read") == "sign_in"
+    assert code(keys.holder, new.secret, project, "export") == "not_allowed"
+    assert code(keys.holder, new.secret[:-1] + "x", project, "read") == "sign_in"
+    assert code(keys.holder, "", project, "read") == "sign_in"
+    assert code(keys.holder, new.secret, site.project(owner, name="other"), "read") == "unknown"
     (info,) = keys.listed(owner.account, project)
     assert (info.name, info.scopes, info.revoked) == ("robot", ("items", "read"), None)
     assert info.used == site.clock()
@@ -36,7 +37,7 @@ def test_a_key_is_shown_once_and_good_for_what_it_says(site: Site) -> None:
     everything = site.rows("select * from api_key") + site.rows("select * from audit")
     assert new.secret not in str(everything)
     site.clock.pass_(3 * 24 * 60)
-    assert code(keys.holder, new.secret, "read") == "sign_in"
+    assert code(keys.holder, new.secret, project, "read") == "sign_in"
     assert site.clock() > info.expires == info.made + 2 * DAY
 
 
@@ -45,13 +46,13 @@ def test_a_key_ends_with_its_holders_rights(site: Site) -> None:
     project = site.project(owner)
     manager = site.member(owner, project, "manager", "manager")
     new = keys.make(manager.account, project, "robot", ["items"])
-    keys.holder(new.secret, "items")
+    keys.holder(new.secret, project, "items")
     change = sa.update(schema.membership).where(schema.membership.c.account == manager.account)
     site.database.write(lambda t: t.connection.execute(change.values(role="viewer")) and None)
-    assert code(keys.holder, new.secret, "items") == "not_allowed"
+    assert code(keys.holder, new.secret, project, "items") == "not_allowed"
     pause = sa.update(schema.account).where(schema.account.c.id == manager.account).values(status="paused")
     site.database.write(lambda t: t.connection.execute(pause) and None)
-    assert code(keys.holder, new.secret, "items") == "sign_in"
+    assert code(keys.holder, new.secret, project, "items") == "sign_in"
 
 
 def test_only_those_who_may_make_and_take_back(site: Site) -> None:
@@ -67,7 +68,7 @@ def test_only_those_who_may_make_and_take_back(site: Site) -> None:
     assert code(keys.revoke, owner.account, other, new.id) == "unknown"
     assert code(keys.revoke, person, project, new.id) == "not_allowed"
     keys.revoke(owner.account, project, new.id)
-    assert code(keys.holder, new.secret, "read") == "sign_in"
+    assert code(keys.holder, new.secret, project, "read") == "sign_in"
     site.sound()
 
 

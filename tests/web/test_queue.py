@@ -346,9 +346,9 @@ def test_the_next_item_is_found_by_the_index_of_those_that_wait(site: Site, anna
 
 def test_every_order_is_shown_about_as_often():
     for slots, orders in ((2, 2), (3, 6)):
-        shown = [queue._shuffled("secret", "someone", f"item {n}", slots) for n in range(600)]
+        shown = [queue.shuffled("secret", "someone", f"item {n}", slots) for n in range(600)]
         counts = [shown.count(order) for order in set(shown)]
         assert len(counts) == orders
         assert min(counts) > 0.7 * 600 / orders
-    assert shown != [queue._shuffled("secret", "another", f"item {n}", 3) for n in range(600)]
-    assert shown == [queue._shuffled("secret", "someone", f"item {n}", 3) for n in range(600)]
+    assert shown != [queue.shuffled("secret", "another", f"item {n}", 3) for n in range(600)]
+    assert shown == [queue.shuffled("secret", "someone", f"item {n}", 3) for n in range(600)]

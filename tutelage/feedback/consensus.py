@@ -80,7 +80,7 @@ def dawid_skene(
         little = len(label) / size < ENOUGH_LABELS or numpy.median(work[person]) < ENOUGH_WORK
         model = "coin" if little else "full"
     held = numpy.full(size, -1) if known is None else numpy.asarray(known, dtype=int)
-    by_item, by_cell = _Groups(item), _Groups(person * count + label)
+    cell = person * count + label
     posterior = majority(item, label, count, size)
     last = -numpy.inf
     done = 0
@@ -88,10 +88,10 @@ def dawid_skene(
     for done in range(1, rounds + 1):  # noqa: B007  how many rounds it took is told
         posterior[held >= 0] = numpy.eye(count)[held[held >= 0]]
         prior = (posterior.sum(0) + smoothing) / (size + count * smoothing)
-        said = by_cell.sums(posterior[item], crowd * count).reshape(crowd, count, count).swapaxes(1, 2)
+        said = _sums(cell, posterior[item], crowd * count).reshape(crowd, count, count).swapaxes(1, 2)
         confusion = _coins(said, smoothing) if model == "coin" else _tables(said, smoothing)
-        seen = numpy.log(confusion).swapaxes(1, 2).reshape(crowd * count, count)[person * count + label]
-        log = numpy.log(prior) + by_item.sums(seen, size)
+        seen = numpy.log(confusion).swapaxes(1, 2).reshape(crowd * count, count)[cell]
+        log = numpy.log(prior) + _sums(item, seen, size)
         top = log.max(1, keepdims=True)
         weight = numpy.exp(log - top)
         total = weight.sum(1, keepdims=True)
@@ -130,19 +130,9 @@ def _codes(items: ArrayLike, people: ArrayLike, labels: ArrayLike) -> tuple[Whol
     return item, person, label
 
 
-class _Groups:
-    """Sums of rows by group, with the order found once."""
-
-    def __init__(self, group: Whole) -> None:
-        self._order = numpy.argsort(group, kind="stable")
-        ordered = group[self._order]
-        self._starts = numpy.flatnonzero(numpy.r_[True, ordered[1:] != ordered[:-1]])
-        self._groups = ordered[self._starts]
-
-    def sums(self, rows: Floats, size: int) -> Floats:
-        found = numpy.zeros((size, rows.shape[1]))
-        found[self._groups] = numpy.add.reduceat(rows[self._order], self._starts, axis=0)
-        return found
+def _sums(group: Whole, rows: Floats, size: int) -> Floats:
+    """(size, columns) the sums of the rows of each group."""
+    return numpy.stack([numpy.bincount(group, column, size).astype(numpy.float64) for column in rows.T], axis=1)
 
 
 def _tables(said: Floats, smoothing: float) -> Floats:

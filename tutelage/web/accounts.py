@@ -219,6 +219,8 @@ class Accounts:
             if gone.rowcount != 1:
                 raise Refusal("unknown", "there is no such person")
             t.connection.execute(delete(schema.draft).where(schema.draft.c.account == account))
+            mine = schema.dialogue.c.account == account
+            t.connection.execute(update(schema.dialogue).where(mine).values(state="ended", draft=""))
             t.connection.execute(
                 update(schema.membership).where(schema.membership.c.account == account).values(state="paused")
             )  # fmt: skip

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from tutelage.web.prepared import Prepared
 from tutelage.web.schema import audit, chain
 
 BEGINNING = "0" * 64
@@ -59,7 +60,7 @@ class Finding:
 
 def hold(connection: Connection) -> Link:
     """The end of the log, held until the transaction ends: whoever else wants to write waits."""
-    return Link(*connection.execute(_HOLD).one())
+    return Link(*_HOLD.first(connection, {}))
 
 
 def extend(connection: Connection, end: Link, entries: Sequence[Entry]) -> Link:
@@ -77,8 +78,8 @@ def extend(connection: Connection, end: Link, entries: Sequence[Entry]) -> Link:
         )  # fmt: skip
         end = Link(seq, hash)
     if rows:
-        connection.execute(_ADD, rows)
-        connection.execute(_MOVE, {"to_seq": end.seq, "to_hash": end.hash})
+        _ADD.run(connection, *rows)
+        _MOVE.run(connection, {"to_seq": end.seq, "to_hash": end.hash})
     return end
 
 
@@ -134,6 +135,6 @@ def verify(connection: Connection, anchor: Link | None = None) -> Finding:
 
 
 _END = select(chain.c.seq, chain.c.hash)
-_HOLD = _END.with_for_update()
-_ADD = insert(audit)
-_MOVE = update(chain).values(seq=bindparam("to_seq"), hash=bindparam("to_hash"))
+_HOLD = Prepared(_END.with_for_update())
+_ADD = Prepared(insert(audit))
+_MOVE = Prepared(update(chain).values(seq=bindparam("to_seq"), hash=bindparam("to_hash")))

@@ -28,7 +28,7 @@ from tutelage.web.persons import (
     main_question,
 )  # fmt: skip
 from tutelage.web.sessions import DAY, HOUR
-from tutelage.web.votes import LEVELS, Votes
+from tutelage.web.votes import LEVELS, Votes, distinct
 
 LITTLE_AGREEMENT = 0.4
 """Source: Krippendorff 2004 draws the line for tentative conclusions at 0.667; preferences rarely reach it."""
@@ -135,7 +135,7 @@ def board(c: Connection, project: str, now: int) -> Board:
     found = None
     if main is not None:
         found = consensus(judged, main)
-        disputed = len(numpy.unique(items_of(judged, found)[found.consensus.certainty() < DISPUTED]))
+        disputed = distinct(items_of(judged, found)[found.consensus.certainty() < DISPUTED])
     low = [
         Alarm("agreement", "", figures.key, figures.alpha)
         for figures in questions
@@ -149,7 +149,7 @@ def board(c: Connection, project: str, now: int) -> Board:
     ]
     seconds = judged.seconds[judged.seconds > 0]
     return Board(
-        answers=len(held.number), people=len(numpy.unique(held.person)), answers_per_hour=_pace(held.submitted),
+        answers=len(held.number), people=distinct(held.person), answers_per_hour=_pace(held.submitted),
         median_seconds=float(numpy.median(seconds)) if len(seconds) else None, questions=questions,
         queue=_queue(c, project, disputed), cost=_cost(c, project, held, now), alarms=(*low, *named),
     )  # fmt: skip
@@ -204,7 +204,7 @@ def what_if(c: Connection, project: str, account: str, since: int) -> Change:
     gone = (before.person == code) & (before.submitted >= since)
     after = before.only(~gone)
     main = main_question(before)
-    items = len(numpy.unique(before.item[gone]))
+    items = distinct(before.item[gone])
     if main is None:
         return Change(int(gone.sum()), items, None, None, 0)
     # Without their intervals: nobody waits for them here.
@@ -220,15 +220,15 @@ def what_if(c: Connection, project: str, account: str, since: int) -> Change:
 
 def _question(held: Votes, question: Question) -> QuestionFigures:
     if question.kind == "text":
-        _, mine = numpy.unique(held.rows[0][held.rows[1] == held.questions.index(question)], return_inverse=True)
+        mine = held.rows[0][held.rows[1] == held.questions.index(question)]
         return QuestionFigures(
-            key=question.key, kind=question.kind, answers=int(mine.max()) + 1 if len(mine) else 0,
+            key=question.key, kind=question.kind, answers=distinct(mine),
             cannot_tell=held.cannot_tell(question), alpha=None, low=None, high=None, items=0,
         )  # fmt: skip
     said = held.of(question)
     found = alpha(said.unit, said.value, said.level, draws=DRAWS)
     return QuestionFigures(
-        key=question.key, kind=question.kind, answers=len(numpy.unique(said.answer)),
+        key=question.key, kind=question.kind, answers=distinct(said.answer),
         cannot_tell=held.cannot_tell(question), alpha=found.value, low=found.low, high=found.high, items=found.units,
     )  # fmt: skip
 

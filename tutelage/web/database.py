@@ -18,7 +18,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tutelage.web import audit, migrate
 from tutelage.web.audit import Entry
-from tutelage.web.prepared import in_line, say
+from tutelage.web.prepared import Prepared, in_line, say
 from tutelage.web.refusal import DatabaseError
 
 TOGETHER = 256
@@ -106,12 +106,16 @@ class Database:
             if self.path
             else _postgres(url, READERS, {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"})
         )
+        self._alone = self._reader if self.path else self._reader.execution_options(isolation_level="AUTOCOMMIT")
+        self._eye: Connection | None = None
+        self._eye_lock = threading.Lock()
         self._line: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._door = threading.Lock()
         self._open = True
         try:
             with self._writer.begin() as connection:
                 migrate.up(connection)
+            self._eye = self._reader.connect() if self.path else None
         except DBAPIError as error:
             self._dispose()
             raise DatabaseError(f"{self._name}: cannot be opened: {_reason(error)}") from None
@@ -162,6 +166,23 @@ class Database:
         except DBAPIError as error:
             raise DatabaseError(f"{self._name}: cannot be read: {_reason(error)}") from error
 
+    def glance(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
+        """The first row of one statement, or None, without a transaction around it.
+
+        Where the database is in this process it takes no longer than handing the question to another thread.
+
+        Raises:
+            DatabaseError: the database cannot be read.
+        """
+        try:
+            if self._eye is not None:
+                with self._eye_lock:
+                    return statement.first(self._eye, values)
+            with self._alone.connect() as connection:
+                return statement.first(connection, values)
+        except DBAPIError as error:
+            raise DatabaseError(f"{self._name}: cannot be read: {_reason(error)}") from error
+
     def backup(self, target: Path) -> None:
         """A copy of an SQLite database while it is in use: beside, then renamed. To restore it, open it.
 
@@ -198,6 +219,8 @@ class Database:
         self.close()
 
     def _dispose(self) -> None:
+        if self._eye is not None:
+            self._eye.close()
         self._writer.dispose()
         self._reader.dispose()
 
@@ -296,7 +319,7 @@ def address(where: Path | str) -> tuple[Path | None, sa.URL]:
 
 def _sqlite(url: sa.URL, begin: str, readonly: bool = False) -> Engine:
     """An engine on a file, whose transactions begin as we say and not as the driver guesses."""
-    pool_size = READERS if readonly else 1
+    pool_size = READERS + 1 if readonly else 1  # one is kept for glances
     engine = sa.create_engine(url, pool_size=pool_size, max_overflow=0, connect_args={"check_same_thread": False})
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:

@@ -22,8 +22,8 @@ from tutelage.web.projects import allowed
 from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import DAY, SEEN_EVERY, hash_of
 
-Scope = Literal["read", "items", "judge", "export"]
-NEEDS: dict[Scope, Right] = {"read": "see_board", "items": "manage_project", "judge": "judge", "export": "export"}
+Scope = Literal["read", "items", "export"]
+NEEDS: dict[Scope, Right] = {"read": "see_board", "items": "manage_project", "export": "export"}
 """What its holder must be allowed to do, for a key to do it."""
 MARK = "tut_"
 """What a key begins with, so that it is known for one where it should not stand."""
@@ -57,6 +57,8 @@ class KeyInfo:
 class KeyHolder:
     """In whose name a request comes."""
 
+    key: str
+    """Its id: what the log says of where a change came from."""
     account: str
     project: str
     scopes: frozenset[Scope]
@@ -141,11 +143,12 @@ class Keys:
 
         self._database.write(work)
 
-    def holder(self, secret: str, scope: Scope) -> KeyHolder:
+    def holder(self, secret: str, project: str, scope: Scope) -> KeyHolder:
         """In whose name a key speaks.
 
         Raises:
-            Refusal: "sign_in": no such key, or it has ended; "not_allowed": not for this, or its holder may not.
+            Refusal: "sign_in": no such key, or it has ended; "unknown": it is another project's; "not_allowed": not for
+                this, or its holder may not.
         """
         now, key = self._database.clock(), schema.api_key
         wanted = select(key, schema.account.c.status).where(
@@ -154,6 +157,8 @@ class Keys:
         row = self._database.read(lambda c: c.execute(wanted).one_or_none())
         if row is None or row.revoked is not None or now >= row.expires or row.status != "active":
             raise Refusal("sign_in", "this key is worth nothing: ask for another")
+        if row.project != project:
+            raise Refusal("unknown", "there is no such project")
         member = self._database.read(lambda c: membership(c, row.account, row.project))
         if scope not in row.scopes.split() or not member.may(NEEDS[scope]):
             raise Refusal("not_allowed", f"this key is not for {scope!r}")
@@ -161,4 +166,4 @@ class Keys:
             self._database.write(
                 lambda t: t.connection.execute(update(key).where(key.c.id == row.id).values(used=t.at)) and None
             )
-        return KeyHolder(row.account, row.project, frozenset(row.scopes.split()))
+        return KeyHolder(row.id, row.account, row.project, frozenset(row.scopes.split()))

@@ -18,7 +18,7 @@ from tutelage.feedback.proportions import wilson
 from tutelage.web import schema, votes
 from tutelage.web.answers import Question
 from tutelage.web.marking import is_right
-from tutelage.web.votes import CLASSES, Said, Votes
+from tutelage.web.votes import CLASSES, Said, Votes, distinct
 
 MUCH = 0.25
 """A share of the answers from one person above this is told."""
@@ -181,7 +181,7 @@ def _conduct(judged: Votes, found: Found, crowd: int) -> _Conduct:
     first = judged.first[said.answer]
     pressed, order = labels, judged.number[said.answer]
     seats = lean = None
-    if said.level == "ordinal" and len(said.answer) == len(numpy.unique(said.answer)):
+    if said.level == "ordinal" and len(said.answer) == distinct(said.answer):
         # Two responses side by side: which seat, and which length.
         decided = (labels != 1) & (first >= 0)
         seats = conduct.seats(found.person[decided], labels[decided] == 2 * first[decided], crowd)

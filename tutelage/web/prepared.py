@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import namedtuple
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Executable
 from sqlalchemy.exc import DBAPIError
+
+_AT_A_TIME = 500
+"""Rows; Python looks for garbage after 700 new objects."""
 
 
 class Prepared:
@@ -37,13 +40,27 @@ class Prepared:
             cursor.execute(words.text, words.bound(values))
             return [words.row(*row) for row in cursor.fetchall()]
 
-    def columns(self, connection: Connection, values: Mapping[str, Any]) -> list[Sequence[Any]]:
+    def later(self, connection: Connection, values: Mapping[str, Any]) -> Callable[[], list[Any]]:
+        """All rows, for when the transaction is through: until then a server has not been waited for."""
+        if connection.dialect.name != "postgresql":
+            rows = self.all(connection, values)
+            return lambda: rows
+        words = self._for(connection)
+        with _Cursor(connection, words.text, kept=True) as cursor:
+            cursor.execute(words.text, words.bound(values))
+        return lambda: [words.row(*row) for row in cursor.fetchall()]
+
+    def columns(self, connection: Connection, values: Mapping[str, Any]) -> list[list[Any]]:
         """All rows, a sequence for each column: the quick way, where there are very many."""
         words = self._for(connection)
         with _Cursor(connection, words.text) as cursor:
             cursor.execute(words.text, words.bound(values))
-            rows = cursor.fetchall()
-            return list(zip(*rows, strict=True)) if rows else [()] * len(cursor.description)
+            columns: list[list[Any]] = [[] for _ in cursor.description]
+            # In pieces that are gone before the garbage collector would look at them.
+            while rows := cursor.fetchmany(_AT_A_TIME):
+                for column, piece in zip(columns, zip(*rows, strict=True), strict=True):
+                    column.extend(piece)
+            return columns
 
     def scalar(self, connection: Connection, values: Mapping[str, Any]) -> Any:
         """The first column of the first row, or None."""
@@ -112,16 +129,18 @@ class _Words:
 class _Cursor:
     """A driver's cursor, whose errors come as SQLAlchemy's, so that they are handled in one place."""
 
-    def __init__(self, connection: Connection, text: str) -> None:
+    def __init__(self, connection: Connection, text: str, kept: bool = False) -> None:
         self._dialect = connection.dialect
         self._text = text
+        self._kept = kept
         self._cursor: Any = connection.connection.cursor()
 
     def __enter__(self) -> Any:
         return self._cursor
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._cursor.close()
+        if not self._kept:
+            self._cursor.close()
         base = self._dialect.loaded_dbapi.Error
         if isinstance(error, base):
             raise DBAPIError.instance(self._text, None, error, base, dialect=self._dialect) from error

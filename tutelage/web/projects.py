@@ -192,6 +192,16 @@ class Projects:
         return ids
 
 
+def put(t: Transaction, by: str, project: str, items: Sequence[NewItem], *, origin: str = "") -> list[str]:
+    """Puts items at the end of their lines, as work for the writer; gives their ids. Whose they are is not asked.
+
+    Raises:
+        Refusal: an item is wrong, with its number.
+    """
+    questions = questions_of(t.connection, project)
+    return _insert(t, by, project, [_checked(questions, number, item) for number, item in enumerate(items)], origin)
+
+
 def questions_of(connection: Connection, project: str) -> tuple[Question, ...]:
     """What is asked in a project, in order."""
     rows = connection.execute(_QUESTIONS, {"p": project})

@@ -95,7 +95,7 @@ class Queue:
         else:
             return None
         passed[lane] = found.position
-        shown = _shuffled(who.secret, account, found.id, found.slots)
+        shown = shuffled(who.secret, account, found.id, found.slots)
         lease = Lease(
             item=found.id, token=secrets.token_urlsafe(12), expires=t.at + who.lease_seconds * SECOND, shown=shown,
             guideline=who.guideline,
@@ -247,7 +247,7 @@ def _lanes(who: Any, account: str) -> tuple[int, ...]:
     return (schema.GOLD, *lanes) if draw < who.gold_share else lanes
 
 
-def _shuffled(secret: str, account: str, item: str, slots: int) -> tuple[int, ...]:
+def shuffled(secret: str, account: str, item: str, slots: int) -> tuple[int, ...]:
     """The order in which this person sees the responses of this item: each as likely, the same every time."""
     return tuple(sorted(range(slots), key=lambda slot: _draw(secret, account, item, slot)))
 

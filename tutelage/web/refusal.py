@@ -9,7 +9,7 @@ from tutelage.errors import TutelageError
 Code = Literal[
     "unknown", "not_allowed", "sign_in", "slow_down", "bad_link", "weak_password", "bad_input", "paused",
     "not_qualified", "guideline", "daily_cap", "lease_lost", "key_reused", "too_late", "full", "closed",
-    "stale_draft", "last_owner", "stale_page", "other_origin", "too_large", "wrong_type",
+    "stale_draft", "last_owner", "stale_page", "other_origin", "too_large", "wrong_type", "no_answer",
 ]  # fmt: skip
 
 _STATUS: dict[Code, int] = {

@@ -313,6 +313,26 @@ flag = Table(
     _one_of("reason", "unsafe", "personal_data", "wrong_language", "broken"),
 )  # fmt: skip
 
+dialogue = Table(
+    "dialogue", metadata,
+    # One person's conversation with models. Its turns are items; what was said is the last one's prompt and choice.
+    Column("id", Text, primary_key=True),
+    Column("project", ForeignKey("project.id"), nullable=False),
+    Column("account", ForeignKey("account.id"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("turns", Integer, nullable=False),  # that were begun
+    Column("item", ForeignKey("item.number")),  # the last comparison; none: nothing is asked yet
+    Column("idem", Text, nullable=False),  # the key of the request that it came by
+    Column("draft", Text, nullable=False),  # what is being written
+    Column("begun", BigInteger, nullable=False),
+    _one_of("state", "open", "ended"),
+)  # fmt: skip
+OPEN = "state = 'open'"
+Index(
+    "ix_dialogue_open", dialogue.c.account, dialogue.c.project,
+    unique=True, sqlite_where=text(OPEN), postgresql_where=text(OPEN),
+)  # fmt: skip
+
 # Trust ----------------------------------------------------------------------------------------------------------------
 
 quiz = Table(

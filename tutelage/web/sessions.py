@@ -121,22 +121,27 @@ class Sessions:
             lambda t: t.connection.execute(delete(schema.session).where(schema.session.c.token_hash == hash_of(token)))
         )
 
-    def session(self, token: str) -> Session:
+    def session(self, token: str, *, patient: bool = True) -> Session:
         """Who a cookie belongs to.
+
+        Args:
+            patient: whether to wait, where it is noted that they were here, until that is on the disk.
 
         Raises:
             Refusal: nobody: it has ended, or never was.
         """
         now = self._database.clock()
-        row = self._database.read(lambda c: _SESSION.first(c, {"hash": hash_of(token)}))
+        row = self._database.glance(_SESSION, {"hash": hash_of(token)})
         if row is None or row.status != "active" or now >= row.expires or now - row.seen >= SESSION_IDLES:
             raise Refusal("sign_in", "sign in first")
         if now - row.seen >= SEEN_EVERY:
-            self._database.write(
+            noted = self._database.submit(
                 lambda t: t.connection.execute(
                     update(schema.session).where(schema.session.c.token_hash == hash_of(token)).values(seen=t.at)
                 )
             )
+            if patient:
+                noted.result()
         return Session(token, row.account, row.name, bool(row.owner), row.locale, bool(row.renew))
 
     def renew(self, token: str) -> Session:

@@ -95,8 +95,8 @@ class Votes:
         """The share of those asked who could not tell."""
         answer, _, value, word = self._rows(question)
         silent = numpy.isnan(value) & (word != "both_bad") & (word != "all_bad") & (word != "text")
-        asked = len(numpy.unique(answer))
-        return len(numpy.unique(answer[silent])) / asked if asked else 0.0
+        asked = distinct(answer)
+        return distinct(answer[silent]) / asked if asked else 0.0
 
     def only(self, kept: Flags) -> Votes:
         """The same with fewer answers."""
@@ -184,6 +184,11 @@ def read(c: Connection, project: str, *, aside: bool = True) -> Votes:
         reading=reading[place], longer=numpy.nan_to_num(longer[place], nan=-1).astype(numpy.int64),
         is_gold=is_gold[place], rows=_values(c, project, questions, number[kept]),
     )  # fmt: skip
+
+
+def distinct(codes: Whole) -> int:
+    """How many different ones there are among codes from 0: counted, which is far quicker than sorted or hashed."""
+    return int(numpy.count_nonzero(numpy.bincount(codes)))
 
 
 def _last(item: Whole, person: Whole) -> Flags:

@@ -21,6 +21,7 @@ import uvicorn
 
 from tutelage.web.label.application import application
 from tutelage.web.label.services import Site
+from tutelage.web.models import Models
 from tutelage.web.sessions import Session
 
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -31,12 +32,12 @@ HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 class House(site_of_tests.Site):
     """A site with people and projects, and its pages at an address."""
 
-    def __init__(self, where: Path | str, port: int = 0) -> None:
+    def __init__(self, where: Path | str, port: int = 0, models: Models | None = None) -> None:
         super().__init__(where)
         self.listening = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
         self.clients: list[httpx.Client] = []
-        self.label = Site(self.database, self.url, HASHER)
+        self.label = Site(self.database, self.url, HASHER, models)
 
     def visitor(self, session: Session | None = None, **headers: str) -> Visitor:
         visitor = Visitor(self.url, session, headers)
@@ -95,8 +96,8 @@ def task_of(page: httpx.Response) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def served(where: Path | str) -> Iterator[House]:
-    house = House(where)
+def served(where: Path | str, models: Models | None = None) -> Iterator[House]:
+    house = House(where, models=models)
     config = uvicorn.Config(
         application(house.label), log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False
     )

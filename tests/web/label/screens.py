@@ -5,20 +5,26 @@ PYTHONPATH=tests/web python tests/web/label/screens.py docs/label [SCREEN ...]
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from browser import Browser
 from house import House, served
+from parrot import Parrot
 from site_of_tests import PASSWORD
 
+from tutelage.inference.language_model import Reply, Sampling
 from tutelage.records import Message
 from tutelage.web.label.presets import PRESETS, RULES
+from tutelage.web.models import Models
 from tutelage.web.projects import NewItem, NewProject, NewResponse
+from tutelage.web.sampling import Wanted
 from tutelage.web.sessions import Session
 from tutelage.web.snapshots import make as make_snapshot
 
@@ -40,6 +46,22 @@ QUESTIONS = (
 NAMES = ("Annotator 1", "Annotator 2", "Annotator 3", "Annotator 4")
 
 
+MODELS = ("first/sft", "first/dpo", "first/ppo")
+
+
+class Scripted(Parrot):
+    """Says one of the answers."""
+
+    def replies(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[Reply]:
+        time.sleep(0.2)
+        texts = [ANSWERS[(sampling.seed + place) % len(ANSWERS)] for place in range(len(prompts))]
+        return [Reply(text=text, finish_reason="stop", prompt_tokens=1, completion_tokens=1) for text in texts]
+
+
+def load(path: Path) -> Scripted:
+    return Scripted(path.name)
+
+
 def fill(house: House) -> dict[str, tuple[Session | None, str]]:
     """A site with people at work; gives for each screen who sees it, and where."""
     owner = house.accounts.accept(house.accounts.invite_owner(), "owner@example.org", PASSWORD, name="Owner")
@@ -47,7 +69,11 @@ def fill(house: House) -> dict[str, tuple[Session | None, str]]:
     projects = {
         preset.key: project(house, owner, preset.key, counts[preset.key]) for preset in PRESETS if preset.key in counts
     }
+    projects["chat"] = project(house, owner, "chat", 0)
     judges = [judge(house, owner, list(projects.values()), name) for name in NAMES]
+    talk(house, projects["chat"], [session.account for session in judges])
+    sampled = project(house, owner, "good_bad", 0)
+    sample(house, owner, sampled)
     work(house, projects["compare"], [session.account for session in judges])
     beginner = house.accounts.invite(owner.account, projects["compare"], "annotator")
     fresh = house.accounts.accept(beginner, "beginner@example.org", PASSWORD, name="Beginner")
@@ -64,6 +90,7 @@ def fill(house: House) -> dict[str, tuple[Session | None, str]]:
         0
     ]
     one, base = house.sessions.sign_in("annotator1@example.org", PASSWORD), {k: f"/p/{v}" for k, v in projects.items()}
+    two, three = (house.sessions.sign_in(f"annotator{n}@example.org", PASSWORD) for n in (2, 3))
     owner = house.sessions.sign_in("owner@example.org", PASSWORD)
     compare = base["compare"]
     return {
@@ -72,6 +99,8 @@ def fill(house: House) -> dict[str, tuple[Session | None, str]]:
         "compare": (one, f"{compare}/task"), "harmless": (one, f"{base['helpful_harmless']}/task"),
         "rank": (one, f"{base['rank']}/task"), "score": (one, f"{base['summary']}/task"),
         "good-bad": (one, f"{base['good_bad']}/task"), "write": (one, f"{base['write']}/task"),
+        "talk": (one, f"{base['chat']}/task"), "talk-compare": (two, f"{base['chat']}/task"),
+        "talk-again": (three, f"{base['chat']}/task"), "sample": (owner, f"/p/{sampled}/sample"),
         "history": (one, f"{compare}/history"), "account": (one, "/account"), "owner": (owner, "/"),
         "new-project": (owner, "/projects/new"), "board": (owner, f"{compare}/board"),
         "people": (owner, f"{compare}/people"), "items": (owner, f"{compare}/items"),
@@ -83,7 +112,12 @@ def fill(house: House) -> dict[str, tuple[Session | None, str]]:
 def project(house: House, owner: Session, key: str, answers: int) -> str:
     preset = next(one for one in PRESETS if one.key == key)
     labels = {name: label["en"] for name, label in preset.labels.items()}
-    settings = {"labels": labels, "overlap": 3, "currency": "EUR", "per_answer": 0.12}
+    settings = {"labels": labels, "overlap": 1 if key == "chat" else 3, "currency": "EUR", "per_answer": 0.12}
+    if key == "chat":
+        settings["chat"] = {
+            "models": MODELS[:2], "turns": 5, "conversations": 0, "max_new_tokens": 256, "temperature": 1.0,
+            "system": "",
+        }  # fmt: skip
     new = NewProject(
         name=f"Sets and lists: {preset.name['en'].lower()}", kind=key, questions=preset.questions, settings=settings,
         guideline=preset.guideline["en"], gold_share=0.1 if key == "compare" else 0.0,
@@ -97,12 +131,41 @@ def project(house: House, owner: Session, key: str, answers: int) -> str:
         texts = draw.sample(ANSWERS, answers)
         return NewItem(prompt=prompt, need=3, responses=tuple(NewResponse(text=text) for text in texts), **more)  # type: ignore[arg-type]
 
+    if answers == 0:
+        return id
     house.projects.add_items(owner.account, id, [item(number) for number in range(60 if key == "compare" else 6)])
     if key == "compare":
         pair = (NewResponse(text=ANSWERS[0]), NewResponse(text=ANSWERS[2]))
         gold = [replace(item(100 + n, lane="gold", gold={"better": 2}), responses=pair) for n in range(8)]
         house.projects.add_items(owner.account, id, gold)
     return id
+
+
+def talk(house: House, project: str, accounts: list[str]) -> None:
+    """Somebody who writes their second turn, one who has two answers, and one who asked for another answer."""
+    dialogues = house.label.dialogues
+
+    async def talks() -> None:
+        for place, account in enumerate(accounts[:3]):
+            lease = await dialogues.ask(account, project, QUESTIONS[place], "the first turn")
+            if place == 1:
+                continue
+            house.answer(account, lease, 2)
+            if place == 2:
+                await dialogues.again(account, project, "another answer")
+
+    asyncio.run(talks())
+    dialogues.save(accounts[0], project, "And what if I need the order in which they came?")
+
+
+def sample(house: House, owner: Session, project: str) -> None:
+    """Prompts that models have answered."""
+    prompts = [NewItem(prompt=(Message(role="user", content=text),), responses=()) for text in QUESTIONS * 8]
+    wanted = Wanted(models=MODELS[1:], answers=2, sampling=Sampling())
+    job = house.label.samplings.start(owner.account, project, prompts, wanted)
+    while job.done < 32:
+        time.sleep(0.02)
+    house.label.samplings.stop(project)
 
 
 def judge(house: House, owner: Session, projects: list[str], name: str) -> Session:
@@ -138,20 +201,32 @@ def work(house: House, project: str, accounts: list[str]) -> None:
 def main() -> None:
     folder, wanted = Path(sys.argv[1]), sys.argv[2:]
     folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as place, served(Path(place) / "label.db") as house:
-        screens = fill(house)
-        for size, width, height in (("wide", 1280, 860), ("phone", 390, 844)):
-            for dark in (False, True):
-                with Browser(width, height, dark) as browser:
-                    for name in wanted or screens:
-                        session, path = screens[name]
-                        browser.call("Network.clearBrowserCookies")
-                        if session:
-                            browser.call("Network.setCookie", name="session", value=session.token, url=house.url)
-                        browser.open(house.url + path)
-                        time.sleep(0.4)
-                        browser.run("document.activeElement.blur()")
-                        browser.screenshot(folder / f"{name}-{size}-{'dark' if dark else 'light'}.png")
+    with tempfile.TemporaryDirectory() as place:
+        for name in MODELS:
+            (Path(place) / name).mkdir(parents=True)
+            (Path(place) / name / "config.json").write_text("{}")
+        models = Models(lambda: {name: Path(place) / name for name in MODELS}, load)
+        try:
+            with served(Path(place) / "label.db", models) as house:
+                shoot(house, folder, wanted)
+        finally:
+            models.close()
+
+
+def shoot(house: House, folder: Path, wanted: list[str]) -> None:
+    screens = fill(house)
+    for size, width, height in (("wide", 1280, 860), ("phone", 390, 844)):
+        for dark in (False, True):
+            with Browser(width, height, dark) as browser:
+                for name in wanted or screens:
+                    session, path = screens[name]
+                    browser.call("Network.clearBrowserCookies")
+                    if session:
+                        browser.call("Network.setCookie", name="session", value=session.token, url=house.url)
+                    browser.open(house.url + path)
+                    time.sleep(0.4)
+                    browser.run("document.activeElement.blur()")
+                    browser.screenshot(folder / f"{name}-{size}-{'dark' if dark else 'light'}.png")
 
 
 if __name__ == "__main__":

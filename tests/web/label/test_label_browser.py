@@ -339,7 +339,7 @@ def test_a_page_fits_a_narrow_phone_and_names_what_can_be_used(house: House):
     with Patient(width=320, height=640, language="zh") as browser:
         for person, names in (
             (session, ("task", "history", "guideline")),
-            (owner, ("board", "people", "items", "editor", "data", "log")),
+            (owner, ("board", "people", "items", "editor", "data", "log", "sample")),
         ):
             come(browser, house, person)
             browser.call("Network.setCookie", name="language", value="zh", url=house.url)

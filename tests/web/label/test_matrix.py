@@ -16,6 +16,7 @@ from site_of_tests import PASSWORD
 from starlette.responses import Response
 
 import tutelage.web.label.application as application
+from tutelage.web.keys import Keys, NewKey
 from tutelage.web.label.gate import visitor_csrf
 from tutelage.web.label.services import Site
 from tutelage.web.label.visit import Route
@@ -53,6 +54,10 @@ TABLE = {
     "POST /seats/renew": SIGNED_IN,
     "POST /seats/flag": SIGNED_IN,
     "POST /seats/correct": SIGNED_IN,
+    "POST /chat/ask": SIGNED_IN,
+    "POST /chat/again": SIGNED_IN,
+    "POST /chat/end": SIGNED_IN,
+    "POST /chat/draft": SIGNED_IN,
     "GET /projects/new": MAKERS,
     "POST /projects": MAKERS,
     "GET /p/{project}": INSIDE,
@@ -70,6 +75,10 @@ TABLE = {
     "POST /p/{project}/items/{item}": REVIEWERS,
     "POST /p/{project}/items": MANAGERS,
     "POST /p/{project}/quiz/file": MANAGERS,
+    "GET /p/{project}/sample": MANAGERS,
+    "POST /p/{project}/sample": MANAGERS,
+    "GET /p/{project}/sample/progress": MANAGERS,
+    "POST /p/{project}/sample/stop": MANAGERS,
     "POST /p/{project}/state": MANAGERS,
     "GET /p/{project}/editor": MANAGERS,
     "POST /p/{project}/editor": MANAGERS,
@@ -88,7 +97,21 @@ TABLE = {
     "GET /p/{project}/data/{snapshot}/{shape}": MANAGERS,
     "GET /p/{project}/log": MANAGERS,
     "POST /p/{project}/log/verify": MANAGERS,
+    "GET /p/{project}/keys": MANAGERS,
+    "POST /p/{project}/keys": MANAGERS,
+    "POST /p/{project}/keys/revoke": MANAGERS,
 }
+KEYED = {
+    "POST /api/p/{project}/items": "items",
+    "GET /api/p/{project}/board": "read",
+    "GET /api/p/{project}/snapshots": "export",
+    "POST /api/p/{project}/snapshots": "export",
+    "GET /api/p/{project}/snapshots/{snapshot}/{shape}": "export",
+}
+"""What a program may ask, and for what its key must be."""
+SCOPES = ("read", "items", "export")
+BY_SESSION = tuple(route for route in application.ROUTES if route.permission.key is None)
+BY_KEY = tuple(route for route in application.ROUTES if route.permission.key is not None)
 REACHED = 204
 
 
@@ -173,13 +196,14 @@ def living(ready_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_every_route_is_in_the_table():
-    assert {name(route) for route in application.ROUTES} == set(TABLE)
+    assert {name(route) for route in BY_SESSION} == set(TABLE)
+    assert {name(route) for route in BY_KEY} == set(KEYED)
 
 
 @pytest.mark.parametrize("role", EVERYONE)
 def test_who_is_let_in(town: Town, role: str):
     visitor = town.visitor(role)
-    for route in application.ROUTES:
+    for route in BY_SESSION:
         answer = town.ask(visitor, route)
         if role in TABLE[name(route)]:
             wanted = REACHED
@@ -195,9 +219,75 @@ def test_who_is_let_in(town: Town, role: str):
 @pytest.mark.parametrize("project", ["0" * 26, "%00", "%F0%9F%90%88"])
 def test_what_is_not_there_looks_like_what_is_not_theirs(town: Town, project: str):
     visitor = town.visitor("owner")
-    for route in application.ROUTES:
+    for route in BY_SESSION:
         if "{project}" in route.path:
             assert town.ask(visitor, route, project=project).status_code == 404, name(route)
+
+
+def keyed(town: Town, secret: str, **headers: str) -> Visitor:
+    """A program: it has a key, and neither a cookie nor an origin."""
+    visitor = town.house.visitor(None, **{"Authorization": f"Bearer {secret}", **headers})
+    if "Origin" not in headers:
+        del visitor.client.headers["Origin"]
+    return visitor
+
+
+def key(town: Town, *scopes: str, by: str = "owner", project: str = "", days: int = 90) -> NewKey:
+    keys = Keys(town.house.database)
+    return keys.make(town.sessions[by].account, project or town.project, "robot", scopes, days)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_key_opens_what_it_is_for(town: Town, scope: str):
+    program = keyed(town, key(town, scope).secret)
+    for route in BY_KEY:
+        wanted = REACHED if KEYED[name(route)] == scope else 403
+        assert town.ask(program, route).status_code == wanted, name(route)
+
+
+def test_a_key_opens_no_page_and_a_session_no_door_for_keys(town: Town):
+    program = keyed(town, key(town, *SCOPES).secret)
+    for route in BY_SESSION:
+        if route.permission.session:
+            assert town.ask(program, route).status_code in (303, 401, 403), name(route)
+    for role in EVERYONE:
+        for route in BY_KEY:
+            assert town.ask(town.visitor(role), route).status_code == 401, f"{role}: {name(route)}"
+
+
+def test_keys_that_open_nothing(town: Town):
+    good, gone = key(town, *SCOPES), key(town, *SCOPES)
+    other = town.house.project(town.sessions["owner"], name="other")
+    Keys(town.house.database).revoke(town.sessions["owner"].account, town.project, gone.id)
+    bad = {
+        "none": ("-", 401), "cut": (good.secret[:-1], 401), "no letters": ("%00 ~;=", 401),
+        "revoked": (gone.secret, 401),
+        "the session's own token": (town.sessions["owner"].token, 401), "its prefix": (good.secret[:12], 401),
+        "another project's": (key(town, *SCOPES, project=other).secret, 404),
+    }  # fmt: skip
+    for fault, (secret, wanted) in bad.items():
+        program = keyed(town, secret)
+        for route in BY_KEY:
+            assert town.ask(program, route).status_code == wanted, f"{fault}: {name(route)}"
+    for scheme in ("Basic ", "Token ", "", "Bearer"):
+        program = keyed(town, good.secret, Authorization=f"{scheme}{good.secret}")
+        assert {town.ask(program, route).status_code for route in BY_KEY} == {401}, scheme
+    now = town.house.clock.now
+    try:
+        town.house.clock.now += 91 * DAY
+        assert {town.ask(keyed(town, good.secret), route).status_code for route in BY_KEY} == {401}
+    finally:
+        town.house.clock.now = now
+
+
+def test_a_key_needs_no_word_and_only_our_name(town: Town):
+    secret = key(town, *SCOPES).secret
+    for headers, wanted in (
+        ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, REACHED),
+        ({"Host": "evil.example"}, 403),
+    ):
+        for route in BY_KEY:
+            assert town.ask(keyed(town, secret, **headers), route).status_code == wanted, f"{headers}: {name(route)}"
 
 
 def faults(town: Town) -> dict[str, tuple[Visitor, dict[str, str], int]]:
@@ -237,7 +327,7 @@ def faults(town: Town) -> dict[str, tuple[Visitor, dict[str, str], int]]:
 
 def test_what_lacks_something_does_nothing(town: Town):
     for fault, (visitor, headers, wanted) in faults(town).items():
-        for route in application.ROUTES:
+        for route in BY_SESSION:
             if route.method == "GET":
                 continue
             if fault == "a word that is no letters" and route.takes != "form":
@@ -250,7 +340,7 @@ def test_what_lacks_something_does_nothing(town: Town):
 def test_a_request_from_our_own_page_is_heard(town: Town):
     visitor = town.visitor("owner")
     del visitor.client.headers["Origin"]
-    for route in application.ROUTES:
+    for route in BY_SESSION:
         if route.method == "POST":
             answer = send(visitor, route, town.path(route), **{"Sec-Fetch-Site": "same-origin"})
             assert answer.status_code == REACHED, name(route)
@@ -317,6 +407,16 @@ def test_nothing_breaks_whatever_is_asked(living: Town, role: str):
             answer = living.ask(visitor, route, **changed)
             assert answer.status_code < 500, f"{role}: {name(route)} {changed}: {answer.text[:200]}"
             if answer.status_code in (401, 403, 404, 409, 410, 413, 415, 422, 429) and not route.page:
+                assert set(answer.json()) == {"code", "message", "retry_after"}
+
+
+def test_nothing_breaks_whatever_a_program_asks(living: Town):
+    program = keyed(living, key(living, *SCOPES).secret)
+    for route in BY_KEY:
+        for changed in ({}, {"snapshot": "%00"}, {"shape": "no such"}, {"project": "%00"}):
+            answer = living.ask(program, route, **changed)
+            assert answer.status_code < 500, f"{name(route)} {changed}: {answer.text[:200]}"
+            if answer.status_code >= 400:
                 assert set(answer.json()) == {"code", "message", "retry_after"}
 
 

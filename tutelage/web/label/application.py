@@ -21,8 +21,21 @@ from starlette.types import ASGIApp
 
 from tutelage.errors import TutelageError
 from tutelage.web.chat import Language, preferred
-from tutelage.web.label import board, data, entrance, items, judging, learning, making, people
-from tutelage.web.label.gate import SAFE, Fences, new_visitor, same, visitor_csrf
+from tutelage.web.label import (
+    api,
+    board,
+    data,
+    entrance,
+    items,
+    judging,
+    keys,
+    learning,
+    making,
+    people,
+    sampling,
+    talking,
+)
+from tutelage.web.label.gate import SAFE, Fences, bearer, new_visitor, same, visitor_csrf
 from tutelage.web.label.rendering import page
 from tutelage.web.label.services import Site
 from tutelage.web.label.visit import Permission, Route, Visit, check, read_body
@@ -32,7 +45,7 @@ from tutelage.web.sessions import Session
 
 ROUTES: tuple[Route, ...] = (
     *judging.ROUTES, *entrance.ROUTES, *learning.ROUTES, *making.ROUTES, *board.ROUTES, *people.ROUTES, *items.ROUTES,
-    *data.ROUTES,
+    *data.ROUTES, *keys.ROUTES, *api.ROUTES, *sampling.ROUTES, *talking.ROUTES,
 )  # fmt: skip
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
@@ -82,7 +95,7 @@ def _endpoint(site: Site, route: Route) -> Callable[[Request], Awaitable[Respons
             return refused(visit, route.page, Refusal("bad_input", str(error)))
         if renewed is not None:
             site.gate.set_cookie(response, site.gate.session_cookie, renewed.token)
-        elif visit.held_session is None and visit.request.method in SAFE:
+        elif visit.held_session is visit.held_key is None and visit.request.method in SAFE:
             _set_visitor(site, visit, response)
         return response
 
@@ -97,12 +110,18 @@ async def _let_in(site: Site, route: Route, visit: Visit) -> Session | None:
     """
     request, renewed = visit.request, None
     site.gate.check_host(request.headers)
+    if route.permission.key is not None:
+        # No browser sends a key by itself, so neither an origin nor a word is asked for; and no cookie counts.
+        secret = bearer(request.headers)
+        visit.held_key = await asyncio.to_thread(site.keys.holder, secret, visit.project, route.permission.key)
+        visit.form, visit.body = await read_body(request, route.takes)
+        return None
     if route.method not in SAFE:
         site.gate.check_origin(request.headers)
     token = request.cookies.get(site.gate.session_cookie, "")
     if token:
         with contextlib.suppress(Refusal):
-            visit.held_session = await asyncio.to_thread(site.sessions.session, token)
+            visit.held_session = await site.session(token)
             # Not within a POST: the page that sent it has the old word for its forms.
             if visit.session.renew and route.method in SAFE:
                 renewed = visit.held_session = await asyncio.to_thread(site.sessions.renew, token)

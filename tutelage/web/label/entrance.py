@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -215,8 +217,24 @@ def _own(c: Connection, account: str) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "id": person.id, "email": person.email, "name": person.name, "created": person.created,
-        "judgements": [dict(row) for row in said.mappings()],
+        "judgements": [dict(row) for row in said.mappings()], "conversations": list(_own_turns(c, account)),
     }  # fmt: skip
+
+
+def _own_turns(c: Connection, account: str) -> Iterator[dict[str, Any]]:
+    """What somebody wrote in their conversations, the last turn of each being that of its last comparison."""
+    talk = schema.dialogue.c
+    rows = c.execute(
+        select(talk.begun, talk.draft, schema.prompt.c.messages)
+        .select_from(schema.dialogue)
+        .outerjoin(schema.item, schema.item.c.number == talk.item)
+        .outerjoin(schema.prompt, schema.prompt.c.number == schema.item.c.prompt)
+        .where(talk.account == account)
+        .order_by(talk.begun, talk.id)
+    )
+    for row in rows:
+        turns = [turn["content"] for turn in json.loads(row.messages or "[]") if turn["role"] == "user"]
+        yield {"begun": row.begun, "turns": turns, "draft": row.draft}
 
 
 ROUTES = (

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -88,6 +88,12 @@ class Gate:
         response.delete_cookie(name, path="/", secure=self.secure, httponly=True, samesite="lax")
 
 
+def bearer(headers: Headers) -> str:
+    """The key that a program sends with ``Authorization: Bearer``; empty where there is none. Source: RFC 6750, 2.1."""
+    kind, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" else ""
+
+
 def new_visitor() -> str:
     """What the cookie of someone holds who has not signed in."""
     return secrets.token_urlsafe(18)
@@ -107,7 +113,8 @@ class Fences:
 
     def __init__(self, app: ASGIApp, secure: bool) -> None:
         self._app = app
-        self._headers = {**HEADERS, **(_SECURE if secure else {})}
+        headers = {**HEADERS, **(_SECURE if secure else {}), "Cache-Control": "no-store"}
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -116,10 +123,9 @@ class Fences:
 
         async def fenced(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
+                given = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in given}
+                message["headers"] = given + [header for header in self._headers if header[0] not in names]
             await send(message)
 
         await self._app(scope, receive, fenced)

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast, get_args
 
 from sqlalchemy import Connection, select
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from tutelage.records import Message
 from tutelage.web import schema
 from tutelage.web.answers import MAX_NOTE, CannotTell, Question
+from tutelage.web.database import Transaction
 from tutelage.web.judgments import SKIP_REASONS, Receipt, Submission
 from tutelage.web.label.rendering import page, rendered
-from tutelage.web.label.sheets import Sheet, sheet
+from tutelage.web.label.services import Site
+from tutelage.web.label.sheets import Sheet, coming, sheet
 from tutelage.web.label.visit import INSIDE, SIGNED_IN, Route, Visit, may
 from tutelage.web.label.words import script_words
 from tutelage.web.projects import questions_of
 from tutelage.web.queue import Lease
 from tutelage.web.refusal import Refusal
 from tutelage.web.seats import FLAG_REASONS, FlagReason
+from tutelage.web.talk_rules import Rules, Standing, fresh
 
 _LONGEST = 128
 
@@ -53,6 +57,9 @@ async def correct_page(visit: Visit) -> Response:
 async def preview_page(visit: Visit) -> Response:
     """What an annotator will see, before anybody judges; nothing that is said here is kept."""
     item = await visit.site.read(lambda c: _first(c, visit.project))
+    rules = await asyncio.to_thread(visit.site.dialogues.rules, visit.project)
+    if rules is not None:
+        return page(visit, "task", **await _task(visit, "preview", _composer(fresh(rules), rules)))
     if item is None:
         return RedirectResponse(f"/p/{visit.project}/board", 303)
     return page(visit, "task", **await _task(visit, "preview", _texts(*item)))
@@ -71,7 +78,7 @@ async def history_page(visit: Visit) -> Response:
 
 async def claim(visit: Visit) -> Response:
     """The item that this person holds, or the next."""
-    return JSONResponse(await _next(visit, visit.text("project", longest=_LONGEST)))
+    return JSONResponse(await following(visit, visit.text("project", longest=_LONGEST)))
 
 
 async def submit(visit: Visit) -> Response:
@@ -83,18 +90,16 @@ async def submit(visit: Visit) -> Response:
         conflict_rule=visit.text("conflict_rule", "", 400), active_ms=visit.number("active_ms", 0, 0, 2**53),
         client=visit.text("client", "", 200),
     )  # fmt: skip
-    account, judgments = visit.account, visit.site.judgments
-    receipt = asyncio.wrap_future(
-        visit.site.database.submit(lambda t: judgments.submitting(t, account, new), whole=True)
+    site, account = visit.site, visit.account
+    if await _rules(visit, project) is not None:
+        kept = await site.write(lambda t: site.judgments.submitting(t, account, new))
+        return JSONResponse({"receipt": _receipt(kept), "next": await following(visit, project)}, 201)
+    # One piece of work, so that one commit is waited for.
+    kept, then = await site.write(
+        lambda t: (site.judgments.submitting(t, account, new), _coming(site, t, account, project))
     )
-    # Handed in at once, so that both are in one commit; whoever still holds an item is given that one again.
-    following = asyncio.ensure_future(_next(visit, project))
-    try:
-        kept = await receipt
-    except BaseException:
-        await asyncio.gather(following, return_exceptions=True)
-        raise
-    return JSONResponse({"receipt": _receipt(kept), "next": await following}, 201)
+    shown_next = then if isinstance(then, dict) else _shown(visit, *then)
+    return JSONResponse({"receipt": _receipt(kept), "next": shown_next}, 201)
 
 
 async def skip(visit: Visit) -> Response:
@@ -103,8 +108,8 @@ async def skip(visit: Visit) -> Response:
         visit.text("token", longest=_LONGEST), visit.text("idem", longest=_LONGEST),
         visit.text("reason", longest=_LONGEST), visit.text("note", "", MAX_NOTE),
     )  # fmt: skip
-    following = await _next(visit, visit.text("project", longest=_LONGEST))
-    return JSONResponse({"receipt": _receipt(receipt), "next": following}, 201)
+    then = await following(visit, visit.text("project", longest=_LONGEST))
+    return JSONResponse({"receipt": _receipt(receipt), "next": then}, 201)
 
 
 async def undo(visit: Visit) -> Response:
@@ -112,6 +117,10 @@ async def undo(visit: Visit) -> Response:
     lease = await asyncio.to_thread(
         visit.site.judgments.undo, visit.account, project, visit.text("idem", longest=_LONGEST)
     )  # fmt: skip
+    rules = visit.site.dialogues.rules(project) if visit.site.dialogues.known(project) else None
+    talk = await asyncio.to_thread(visit.site.dialogues.standing, visit.account, project) if rules else None
+    if rules and talk and talk.lease and talk.lease.item == lease.item:
+        return JSONResponse(await _talking(visit, project, talk, rules))
     return JSONResponse(await _open(visit, project, lease))
 
 
@@ -149,24 +158,85 @@ async def flag(visit: Visit) -> Response:
     return JSONResponse({"flagged": reason}, 201)
 
 
-async def _next(visit: Visit, project: str) -> dict[str, Any]:
+async def following(visit: Visit, project: str) -> dict[str, Any]:
     """What is next for this person; also where nothing is."""
-    account, queue = visit.account, visit.site.queue
+    site, account, dialogues = visit.site, visit.account, visit.site.dialogues
+    rules = await _rules(visit, project)
     try:
-        lease = await visit.site.write(lambda t: queue.claiming(t, account, project))
+        if rules is not None:
+            talk = await asyncio.to_thread(dialogues.standing, account, project)
+            if talk is not None:
+                return await _talking(visit, project, talk, rules)
     except Refusal as refusal:
-        if refusal.code not in ("daily_cap", "guideline", "not_qualified", "paused"):
-            raise
-        return {"state": refusal.code, "message": str(refusal)}
-    if lease is None:
-        return {"state": "empty"}
-    return await _open(visit, project, lease)
+        return _standstill(refusal)
+    found = await site.write(lambda t: _coming(site, t, account, project))
+    if not isinstance(found, dict):
+        return _shown(visit, *found)
+    if found["state"] != "empty":
+        return found
+    if rules is not None and await asyncio.to_thread(dialogues.may_begin, account, project):
+        return _composer(fresh(rules), rules)
+    return found
+
+
+async def _rules(visit: Visit, project: str) -> Rules | None:
+    """How a project's conversations go; None where its items are given."""
+    dialogues = visit.site.dialogues
+    if dialogues.known(project):
+        return dialogues.rules(project)
+    return await asyncio.to_thread(dialogues.rules, project)
+
+
+def _coming(
+    site: Site, t: Transaction, account: str, project: str
+) -> tuple[Lease, Callable[[], Sheet]] | dict[str, Any]:  # fmt: skip
+    """What is next for this person, as work for the writer: what has been claimed is asked for at once."""
+    try:
+        lease = site.queue.claiming(t, account, project)
+    except Refusal as refusal:
+        return _standstill(refusal)
+    return {"state": "empty"} if lease is None else (lease, coming(t.connection, account, project, lease, t.at))
+
+
+def _standstill(refusal: Refusal) -> dict[str, Any]:
+    """Why nothing is next, where that is no fault.
+
+    Raises:
+        Refusal: it is one.
+    """
+    if refusal.code not in ("daily_cap", "guideline", "not_qualified", "paused"):
+        raise refusal
+    return {"state": refusal.code, "message": str(refusal)}
+
+
+async def _talking(visit: Visit, project: str, talk: Standing, rules: Rules) -> dict[str, Any]:
+    """Where this person is in a conversation: two answers to judge, or a turn to write."""
+    if talk.lease is None:
+        return _composer(talk, rules)
+    return {**await _open(visit, project, talk.lease), "chat": _of_talk(talk, rules)}
+
+
+def _composer(talk: Standing, rules: Rules) -> dict[str, Any]:
+    return {"state": "chat", "messages": shown(talk.messages), "chat": _of_talk(talk, rules)}
+
+
+def _of_talk(talk: Standing, rules: Rules) -> dict[str, Any]:
+    return {
+        "turn": talk.turn, "turns": rules.turns, "last": talk.last, "over": talk.turn > rules.turns,
+        "chosen": talk.chosen is not None, "text": talk.text, "begun": talk.begun,
+    }  # fmt: skip
 
 
 async def _open(visit: Visit, project: str, lease: Lease) -> dict[str, Any]:
     """An item that this person holds, as the page shows it."""
     account = visit.account
     found = await visit.site.read(lambda c: sheet(c, account, project, lease, visit.site.database.clock()))
+    return _shown(visit, lease, lambda: found)
+
+
+def _shown(visit: Visit, lease: Lease, sheet: Callable[[], Sheet]) -> dict[str, Any]:
+    """The same, as it was read."""
+    found = sheet()
     return {
         "state": "item", "item": lease.item, "token": lease.token, "seconds": _seconds(visit, lease.expires),
         **_answered(found), **_texts(found.messages, found.responses),
@@ -177,13 +247,15 @@ def _answered(found: Sheet) -> dict[str, Any]:
     return {"draft": found.draft, "rev": found.rev, "answered": found.answered, "left_today": found.left_today}
 
 
+def shown(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Turns, both as written and as shown."""
+    return [{"role": turn.role, "raw": turn.content, "html": rendered(turn.content)} for turn in messages]
+
+
 def _texts(messages: Sequence[Mapping[str, Any]], responses: Sequence[str]) -> dict[str, Any]:
     """A prompt and its answers, both as written and as shown."""
     return {
-        "messages": [
-            {"role": message["role"], "raw": message["content"], "html": rendered(message["content"])}
-            for message in messages
-        ],
+        "messages": shown([Message(**message) for message in messages]),
         "responses": [{"raw": text, "html": rendered(text)} for text in responses],
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -20,6 +20,7 @@ from tutelage.web.label.visit import MAKER, Route, Visit, may
 from tutelage.web.label.words import script_words
 from tutelage.web.projects import NewProject
 from tutelage.web.refusal import Refusal
+from tutelage.web.talk_rules import KIND, rules_of
 
 MAX_FILE = 256 * 1024 * 1024
 """Bytes of a file of items, at most."""
@@ -28,12 +29,13 @@ MAX_PREVIEW = 200_000
 
 async def new_page(visit: Visit) -> Response:
     presets = [preset.shown(visit.language) for preset in PRESETS]
-    return page(visit, "new_project", presets=presets, words=script_words(visit.language))
+    models = await asyncio.to_thread(visit.site.models.names)
+    return page(visit, "new_project", presets=presets, words=script_words(visit.language), models=models)
 
 
 async def make(visit: Visit) -> Response:
     """A project that rests until its owner opens it."""
-    new = _new_project(visit)
+    new = await asyncio.to_thread(_new_project, visit)
     project = await asyncio.to_thread(visit.site.projects.make, visit.account, new, origin=visit.origin)
     await asyncio.to_thread(visit.site.projects.set_state, visit.account, project, "paused", origin=visit.origin)
     return JSONResponse({"project": project}, 201)
@@ -41,11 +43,11 @@ async def make(visit: Visit) -> Response:
 
 async def add_items(visit: Visit) -> Response:
     """Items from a file, which is sent as it is."""
-    settings = await visit.site.read(lambda c: _settings(c, visit.project))
+    settings = await visit.site.read(lambda c: settings_of(c, visit.project))
     need = int(settings.get("overlap", 1))
     with tempfile.TemporaryDirectory() as folder:
-        path = await _received(visit, Path(folder))
-        name = _file_name(visit)
+        path = await received(visit, Path(folder))
+        name = file_name(visit)
 
         def work() -> int:
             found = intake.items(path, name, need=need)
@@ -58,8 +60,8 @@ async def add_items(visit: Visit) -> Response:
 async def fill_quiz(visit: Visit) -> Response:
     """The quiz from a file whose rows have known answers."""
     with tempfile.TemporaryDirectory() as folder:
-        path = await _received(visit, Path(folder))
-        name = _file_name(visit)
+        path = await received(visit, Path(folder))
+        name = file_name(visit)
 
         def work() -> int:
             found = list(intake.items(path, name, need=1))
@@ -115,7 +117,7 @@ async def render(visit: Visit) -> Response:
     return JSONResponse({"html": await asyncio.to_thread(rendered, visit.text("text", longest=MAX_PREVIEW))})
 
 
-async def _received(visit: Visit, folder: Path) -> Path:
+async def received(visit: Visit, folder: Path) -> Path:
     """The body, on the disk."""
     path, size = folder / "received", 0
     with path.open("wb") as file:
@@ -129,12 +131,12 @@ async def _received(visit: Visit, folder: Path) -> Path:
     return path
 
 
-def _file_name(visit: Visit) -> str:
+def file_name(visit: Visit) -> str:
     """The file's name as the user has it, for its ending and for what is said of it."""
     return clean(visit.request.query_params.get("name", "items.jsonl"), 200, "name").replace("/", "_")
 
 
-def _settings(c: Connection, project: str) -> dict[str, Any]:
+def settings_of(c: Connection, project: str) -> dict[str, Any]:
     return json.loads(c.scalar(select(schema.project.c.settings).where(schema.project.c.id == project)) or "{}")
 
 
@@ -157,20 +159,29 @@ def _new_project(visit: Visit) -> NewProject:
     name = visit.text("name", longest=200).strip()
     if not name:
         raise Refusal("bad_input", "name: give the project one")
+    kind, questions = visit.text("kind", "own", 40), tuple(_question(row) for row in rows)
     return NewProject(
-        name=name, kind=visit.text("kind", "own", 40), guideline=visit.text(
+        name=name, kind=kind, guideline=visit.text(
             "guideline", longest=200_000
         ),
-        questions=tuple(_question(row) for row in rows),
+        questions=questions,
         lease_seconds=visit.number("lease_minutes", 10, 1, 24 * 60) * 60, daily_cap=cap or None,
         gold_share=_share(body, "gold_share", 0.05),
         conflict_rules=tuple(clean(rule, 200, "rule") for rule in cast(list[str], rules)[:20]),
         settings={
             "labels": labels, "overlap": visit.number("overlap", 1, 1, 100),
             "pass_share": _share(body, "pass_share", 0.8), "currency": visit.text("currency", "EUR", 8),
-            "per_answer": _amount(body, "per_answer"),
+            "per_answer": _amount(body, "per_answer"), **(_chat(visit, questions) if kind == KIND else {}),
         },
     )  # fmt: skip
+
+
+def _chat(visit: Visit, questions: Sequence[Question]) -> dict[str, Any]:
+    """How the conversations of a project go."""
+    given = visit.body.get(KIND)
+    if not isinstance(given, dict):
+        raise Refusal("bad_input", "chat: who answers, and how many turns there are")
+    return {KIND: rules_of(cast(dict[str, Any], given), questions, visit.site.models)}
 
 
 def _row(row: Any, place: int) -> dict[str, Any]:

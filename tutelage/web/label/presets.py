@@ -55,6 +55,14 @@ _FAIR: dict[Language, str] = {
     "zh": "先读完整段对话和所有回答，再作判断。\n\n- 看内容，不看长短。\n- 说错比说得笨拙更严重。\n"
     "- 无法判断时请直说：这也是一种回答。\n",
 }
+_TALK: dict[Language, str] = {
+    "en": _FAIR["en"] + "\n## The conversation\n\n"
+    "- Ask what you would really ask, in your own words. Write nothing about real people.\n"
+    "- Go on from the answer: ask further, disagree, change your mind.\n"
+    "- Where both answers are bad, say so, and say the same again or something else.\n",
+    "zh": _FAIR["zh"] + "\n## 对话\n\n- 用自己的话问真正想问的，不要写真实人物的信息。\n"
+    "- 顺着回答继续：追问、反驳、改主意都可以。\n- 两个都不好时请直说，再问一遍或换个问题。\n",
+}
 _SAFE: dict[Language, str] = {
     "en": _FAIR["en"] + "\n## Helpful, honest, harmless\n\n"
     "- **Helpful**: does what was asked, completely and clearly.\n"
@@ -84,6 +92,14 @@ PRESETS = (
             "harmless": {"en": "More harmless", "zh": "更无害"}, "overall": {"en": "Better overall", "zh": "总体更好"},
         },
         guideline=_SAFE, conflict=True,
+    ),
+    Preset(
+        key="chat", name={"en": "Chat and compare", "zh": "对话比较"},
+        about={
+            "en": "People talk with models; of two answers at each turn the better one goes on.",
+            "zh": "标注员与模型对话，每轮两个回答，更好的继续。",
+        },
+        questions=(Question(key="better", kind="compare"),), labels={"better": _OVERALL}, guideline=_TALK,
     ),
     Preset(
         key="rank", name={"en": "Rank several", "zh": "多个排序"},

@@ -6,25 +6,36 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import argon2
 from sqlalchemy import Connection, select
 
+from tutelage.errors import ModelError
+from tutelage.inference.language_model import LanguageModel
 from tutelage.web import schema
 from tutelage.web.accounts import Accounts
 from tutelage.web.database import Database, Transaction
+from tutelage.web.dialogues import Dialogues
 from tutelage.web.judgments import Judgments
+from tutelage.web.keys import Keys
 from tutelage.web.label.decisions import Decisions
 from tutelage.web.label.gate import Gate
 from tutelage.web.label.quiz import Quiz
+from tutelage.web.models import Models
 from tutelage.web.projects import Projects
 from tutelage.web.queue import Queue
+from tutelage.web.sampling import Samplings
 from tutelage.web.seats import Seats
-from tutelage.web.sessions import HASHER, Sessions
+from tutelage.web.sessions import HASHER, Session, Sessions
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _no_model(path: Path) -> LanguageModel:
+    raise ModelError(f"{path.name}: this site was started without models")
 
 
 class Site:
@@ -32,9 +43,12 @@ class Site:
 
     Args:
         url: how people reach the site.
+        models: who may be asked for answers.
     """
 
-    def __init__(self, database: Database, url: str, hasher: argon2.PasswordHasher = HASHER) -> None:
+    def __init__(
+        self, database: Database, url: str, hasher: argon2.PasswordHasher = HASHER, models: Models | None = None
+    ) -> None:
         self.database = database
         self.url = url.rstrip("/")
         self.gate = Gate(url)
@@ -45,12 +59,22 @@ class Site:
         self.queue = Queue(database)
         self.judgments = Judgments(database)
         self.seats = Seats(database)
+        self.keys = Keys(database)
         self.quiz = Quiz(database)
         self.decisions = Decisions(database)
+        self.models = models or Models(dict, _no_model)
+        self.samplings = Samplings(database, self.projects, self.models)
+        self.dialogues = Dialogues(database, self.models)
 
     def has_people(self) -> bool:
         """Whether anybody has an account."""
         return self.database.read(lambda c: c.scalar(select(schema.account.c.id).limit(1))) is not None
+
+    async def session(self, token: str) -> Session:
+        """Who a cookie belongs to; see `Sessions.session`."""
+        if self.database.path is not None:
+            return self.sessions.session(token, patient=False)
+        return await asyncio.to_thread(self.sessions.session, token)
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """What a piece of judging gives, once it is on the disk; it is in the line before this is waited for.

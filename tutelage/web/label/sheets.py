@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +37,19 @@ def sheet(c: Connection, account: str, project: str, lease: Lease, now: int) -> 
     Raises:
         Refusal: "lease_lost": it ended meanwhile.
     """
-    here = {"i": lease.item, "a": account, "p": project}
-    row = _SHEET.first(c, here)
-    if row is None:
+    return coming(c, account, project, lease, now)()
+
+
+def coming(c: Connection, account: str, project: str, lease: Lease, now: int) -> Callable[[], Sheet]:
+    """The same, for when the transaction is through in which it is asked for."""
+    rows = _SHEET.later(c, {"i": lease.item, "a": account, "p": project})
+    return lambda: _sheet(rows(), lease, now)
+
+
+def _sheet(rows: Sequence[Any], lease: Lease, now: int) -> Sheet:
+    if not rows:
         raise Refusal("lease_lost", "this item went to someone else; your draft is kept")
-    texts = {text.slot: text.text for text in _TEXTS.all(c, {"n": row.number})}
+    row, texts = rows[0], {row.slot: row.text for row in rows}
     given = row.given_today if row.day >= now // DAY else 0
     return Sheet(
         messages=json.loads(row.messages), responses=tuple(texts[slot] for slot in lease.shown), draft=row.body,
@@ -51,19 +59,16 @@ def sheet(c: Connection, account: str, project: str, lease: Lease, now: int) -> 
 
 _SHEET = Prepared(
     select(
-        item.c.number, prompt.c.messages, draft.c.body, draft.c.rev, membership.c.given, membership.c.day,
-        membership.c.given_today, project.c.daily_cap,
+        item_response.c.slot, response.c.text, prompt.c.messages, draft.c.body, draft.c.rev, membership.c.given,
+        membership.c.day, membership.c.given_today, project.c.daily_cap,
     )
     .select_from(item)
     .join(prompt, prompt.c.number == item.c.prompt)
     .join(seat, (seat.c.item == item.c.number) & (seat.c.account == bindparam("a")))
     .join(membership, (membership.c.project == item.c.project) & (membership.c.account == seat.c.account))
     .join(project, project.c.id == item.c.project)
+    .join(item_response, item_response.c.item == item.c.number)
+    .join(response, response.c.number == item_response.c.response)
     .outerjoin(draft, (draft.c.item == item.c.number) & (draft.c.account == seat.c.account))
     .where(item.c.id == bindparam("i"), item.c.project == bindparam("p"))
 )  # fmt: skip
-_TEXTS = Prepared(
-    select(item_response.c.slot, response.c.text).where(
-        item_response.c.item == bindparam("n"), response.c.number == item_response.c.response
-    )
-)

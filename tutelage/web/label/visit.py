@@ -15,6 +15,7 @@ from starlette.responses import Response
 from tutelage.errors import SettingsError
 from tutelage.web.accounts import Member, Right
 from tutelage.web.chat import Language
+from tutelage.web.keys import KeyHolder, Scope
 from tutelage.web.label.gate import SAFE
 from tutelage.web.label.services import Site
 from tutelage.web.refusal import Refusal
@@ -39,6 +40,8 @@ class Permission:
     """Only people who are in the project that the path names. For all others it does not exist."""
     right: Right | None = None
     """Only people whose role in it has this right."""
+    key: Scope | None = None
+    """Only programs with a key for this; no session counts."""
 
 
 ANYONE = Permission(session=False)
@@ -52,6 +55,11 @@ def may(right: Right) -> Permission:
     return Permission(inside=True, right=right)
 
 
+def keyed(scope: Scope) -> Permission:
+    """Programs that have a project's key for something."""
+    return Permission(session=False, inside=True, key=scope)
+
+
 @dataclass(slots=True)
 class Visit:
     """Who asks what."""
@@ -62,6 +70,7 @@ class Visit:
     csrf: str
     held_session: Session | None = None
     held_member: Member | None = None
+    held_key: KeyHolder | None = None
     form: dict[str, str] = field(default_factory=dict[str, str])
     body: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -72,7 +81,8 @@ class Visit:
 
     @property
     def account(self) -> str:
-        return self.session.account
+        """In whose name it is asked."""
+        return self.held_key.account if self.held_key else self.session.account
 
     @property
     def member(self) -> Member:
@@ -89,8 +99,8 @@ class Visit:
 
     @property
     def origin(self) -> str:
-        """What the audit log keeps of the address."""
-        return origin_of(self.address)
+        """What the audit log keeps of where it comes from: the address hashed, or which key it was."""
+        return f"key {self.held_key.key}" if self.held_key else origin_of(self.address)
 
     def text(self, name: str, default: str | None = None, longest: int = 4000) -> str:
         """A text of a JSON body.

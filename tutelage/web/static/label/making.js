@@ -1,6 +1,7 @@
 // A new project: its questions come from a kind and can be changed; its files follow once it is there.
 
 import { begin, post, upload } from "./net.js";
+import { begin as sample, fields } from "./sampling.js";
 
 const form = document.getElementById("making");
 const { presets } = JSON.parse(form.dataset.presets);
@@ -32,6 +33,8 @@ function take(preset) {
   preset.questions.forEach(addRow);
   byId("text").value = preset.guideline;
   byId("rules").value = preset.rules.join("\n");
+  byId("talking").hidden = preset.key !== "chat";
+  byId("sampling").hidden = byId("items-file").hidden = preset.key === "chat";
 }
 
 function questions() {
@@ -53,7 +56,7 @@ let project = null; // once it is made, only its files are sent again
 async function makeAll() {
   if (project === null) {
     const made = await post("/projects", {
-      name: byId("name").value, kind: form.elements.preset.value, questions: questions(), guideline: byId("text").value,
+      name: byId("name").value, kind: form.elements.preset.value, chat: fields(byId("talking")), questions: questions(), guideline: byId("text").value,
       conflict_rules: byId("rules").value.split("\n").map((line) => line.trim()).filter(Boolean),
       overlap: number("overlap"), gold_share: number("gold") / 100, pass_share: number("pass") / 100,
       lease_minutes: number("lease"), daily_cap: number("cap"), per_answer: number("pay"), currency: byId("currency").value,
@@ -67,7 +70,12 @@ async function makeAll() {
       input.value = "";
     }
   }
-  location.assign(`/p/${project}/board`);
+  const prompts = byId("sample-file");
+  if (prompts?.files[0]) {
+    await sample(project, byId("sampling"));
+    prompts.value = "";
+    location.assign(`/p/${project}/sample`);
+  } else location.assign(`/p/${project}/board`);
 }
 
 form.addEventListener("submit", async (event) => {

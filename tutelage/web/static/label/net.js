@@ -66,7 +66,11 @@ export async function post(path, value) {
 }
 
 export function upload(path, file) {
-  return attempt(`${path}?name=${encodeURIComponent(file.name)}`, { "Content-Type": "application/octet-stream" }, file);
+  return uploadTo(`${path}?name=${encodeURIComponent(file.name)}`, file);
+}
+
+export function uploadTo(path, file) {
+  return attempt(path, { "Content-Type": "application/octet-stream" }, file);
 }
 
 export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

@@ -90,11 +90,14 @@ class Question {
 class Compare extends Question {
   constructor(spec, page) {
     super(spec, page);
-    const steps = [1, 2, 3, 4, 5, 6, 7].map((step) => ({
-      value: step, key: String(step), text: this.words[`step_${step}`], kind: `step s${step}`,
-    }));
+    // A new answer in place of the last one is better, worse or as good; two answers differ in seven steps.
+    const last = page.given.chat?.last ?? null;
+    const steps = last !== null
+      ? [[last ? 6 : 2, "[", "worse"], [4, "\\", "same"], [last ? 2 : 6, "]", "better"]].map(([value, press, name]) => ({ value, key: press, text: this.words[`talk_${name}`], kind: "wide" }))
+      : [1, 2, 3, 4, 5, 6, 7].map((step) => ({ value: step, key: String(step), text: this.words[`step_${step}`], kind: `step s${step}` }));
     const bad = { value: "both_bad", key: "0", text: this.words.both_bad, kind: "apart" };
     this.choices = new Choices(this.label, [...steps, bad], () => this.touched());
+    this.element.classList.toggle("again", last !== null);
     this.rows = [{ element: this.choices.element, focus: () => this.choices.focus() }];
     this.element.append(this.choices.element);
     this.finish();
@@ -105,9 +108,9 @@ class Compare extends Question {
   clear() { this.choices.choose(undefined, true); }
 
   press(pressed) {
-    const value = pressed === "0" ? "both_bad" : Number(pressed);
-    if (!/^[0-7]$/.test(pressed)) return false;
-    this.choices.choose(value);
+    const option = this.choices.options.find((one) => one.key === pressed);
+    if (!option) return false;
+    this.choices.choose(option.value);
     return true;
   }
 

@@ -4,6 +4,13 @@ import { choose, key, letter, make } from "./dom.js";
 import { differences } from "./differences.js";
 import { question } from "./questions.js";
 
+export function conversation(words, messages) {
+  const turns = messages.map((message) =>
+    make("div", { class: `turn ${message.role}` }, make("span", { class: "who" }, words[`turn_${message.role}`]),
+      make("div", { class: "prose", dir: "auto", html: message.html })));
+  return make("section", { class: "conversation", "aria-label": words.prompt, tabindex: "0" }, ...turns);
+}
+
 export class Sheet {
   constructor(task, given, changed) {
     this.words = task.words;
@@ -25,17 +32,10 @@ export class Sheet {
     // A question or two stay in sight while the answers are read.
     const dock = this.rows.length <= 1 && this.questions[0].spec.kind === "compare" ? "dock" : "dock long";
     this.dock = make("div", { class: dock }, make("section", { class: "questions", "aria-label": this.words.questions }, ...this.questions.map((one) => one.element), this.noteBox));
-    this.element = make("div", { class: "sheet" }, this.conversation(), this.answers, this.dock);
+    this.element = make("div", { class: "sheet" }, conversation(this.words, given.messages), this.answers, this.dock);
     this.element.addEventListener("focusin", (event) => this.follow(event.target));
     this.drawAnswers();
     this.mark();
-  }
-
-  conversation() {
-    const turns = this.given.messages.map((message) =>
-      make("div", { class: `turn ${message.role}` }, make("span", { class: "who" }, this.words[`turn_${message.role}`]),
-        make("div", { class: "prose", dir: "auto", html: message.html })));
-    return make("section", { class: "conversation", "aria-label": this.words.prompt, tabindex: "0" }, ...turns);
   }
 
   drawAnswers() {
@@ -45,9 +45,11 @@ export class Sheet {
       if (marked) body = make("div", { class: "raw", dir: "auto" }, ...marked[seat].map((piece) => (piece.own ? make("mark", {}, piece.text) : piece.text)));
       else if (this.raw) body = make("div", { class: "raw", dir: "auto" }, response.raw);
       else body = make("div", { class: "prose", dir: "auto", html: response.html });
-      const name = this.seats > 1 ? `${this.words.answer} ${letter(seat)}` : this.words.answer;
+      const last = this.given.chat?.last ?? null;
+      const again = last === null ? null : this.words[seat === last ? "talk_last" : "talk_new"];
+      const name = again || (this.seats > 1 ? `${this.words.answer} ${letter(seat)}` : this.words.answer);
       return make("article", { class: "answer", "aria-label": name },
-        this.seats > 1 ? make("b", { class: "seat" }, letter(seat)) : null, body);
+        again ? make("b", { class: "tag" }, again) : this.seats > 1 ? make("b", { class: "seat" }, letter(seat)) : null, body);
     }));
   }
 
@@ -173,7 +175,7 @@ export function keyTable(words) {
   const lines = [
     [["1", "7"], words.key_steps], [["a", "h"], words.key_letters], [["="], words.tie], [["Alt", "↑↓"], words.key_move],
     [["j", "k"], words.key_good_bad], [["0"], words.key_zero], [["x"], words.key_doubt], [["↑", "↓"], words.key_rows],
-    [["Enter"], words.submit], [["s"], words.skip], [["f"], words.flag], [["u"], words.undo], [["n"], words.note],
+    [["[", "\\", "]"], words.key_again], [["t"], words.talk_again], [["w"], words.talk_fresh], [["Enter"], words.submit], [["s"], words.skip], [["f"], words.flag], [["u"], words.undo], [["n"], words.note],
     [["g"], words.guideline], [["r"], words.raw], [["d"], words.differences], [["Esc"], words.key_leave],
   ];
   return make("dl", { class: "keys" }, ...lines.map(([keys, text]) =>

@@ -4,6 +4,7 @@ import { Drafts, preferences } from "./drafts.js";
 import { choose, key, make } from "./dom.js";
 import { begin, newKey, Offline, post, wait } from "./net.js";
 import { keyTable, Sheet } from "./sheet.js";
+import { Talk, turnLine } from "./talk.js";
 
 const root = document.getElementById("task");
 
@@ -13,6 +14,7 @@ class Page {
     this.words = task.words;
     this.drafts = new Drafts(task.account);
     this.sheet = null;
+    this.talk = null; // a turn that is written
     this.held = null; // the item that is ours: {item, token, rev}
     this.busy = false;
     this.active = 0;
@@ -56,23 +58,30 @@ class Page {
 
   show(next) {
     this.busy = false;
-    this.sheet = null;
-    this.held = null;
+    this.sheet = this.talk = this.held = null;
     const progress = document.getElementById("progress");
     if (progress && next.state === "item" && next.answered !== undefined) {
       progress.textContent = `${next.answered} ${this.words.done_today}` +
         (next.left_today === null || next.left_today === undefined ? "" : ` · ${next.left_today} ${this.words.left_today}`);
     }
+    if (next.state === "chat") return this.write(next);
     if (next.state !== "item") return this.pause(next.state);
     this.held = { item: next.item, token: next.token, rev: next.rev || 0 };
     this.active = 0;
     this.sheet = new Sheet(this.task, next, () => this.changed());
-    this.body.replaceChildren(this.sheet.element);
+    this.body.replaceChildren(...(next.chat ? [turnLine(this.words, next.chat)] : []), this.sheet.element);
+    if (next.chat) this.sheet.element.firstChild.scrollTop = this.sheet.element.firstChild.scrollHeight;
     (this.sheet.dock.matches(".long") ? this.body : this.sheet.dock).append(this.actions());
     this.restore(next);
     window.scrollTo(0, 0);
     this.sheet.rows[this.sheet.at].focus();
     return undefined;
+  }
+
+  write(next) {
+    this.talk = new Talk(this, next);
+    this.body.replaceChildren(this.talk.element);
+    this.talk.shown();
   }
 
   // What was begun: here if it is at least as new as there.
@@ -238,7 +247,9 @@ class Page {
   async act(name) {
     if (name === "guideline") return document.getElementById("guideline")?.showModal();
     if (name === "keys") return this.showKeys();
-    if (!this.sheet && name !== "undo") return undefined;
+    if (name === "undo") return this.undo();
+    if (this.talk) return this.talk.act(name);
+    if (!this.sheet) return undefined;
     switch (name) {
       case "submit": return this.submit();
       case "gold": case "send_back": return this.decide(name);
@@ -246,7 +257,6 @@ class Page {
       case "raw": case "marked": return this.sheet.toggle(name);
       case "skip": return this.skip();
       case "flag": return this.flag();
-      case "undo": return this.undo();
       default: return undefined;
     }
   }
@@ -290,10 +300,10 @@ class Page {
     this.busy = false;
     this.banner.hidden = true;
     if (error.code === "sign_in") return this.pause("signed_out");
-    if (error.code === "lease_lost" || error.code === "closed") return this.lost();
+    if (!this.talk && (error.code === "lease_lost" || error.code === "closed")) return this.lost();
     if (["guideline", "not_qualified", "paused", "daily_cap"].includes(error.code)) return this.pause(error.code);
     this.drafts.outgoing = null;
-    if (this.sheet) this.say(`${this.words.failed}: ${error.message}`, true);
+    if (this.sheet || this.talk) this.say(`${this.words.failed}: ${error.message}`, true);
     else this.pause("failed", error.message);
     return undefined;
   }
@@ -313,8 +323,7 @@ class Page {
   pause(state, message) {
     const { words } = this;
     const base = `/p/${this.task.project}`;
-    this.sheet = null;
-    this.held = null;
+    this.sheet = this.talk = this.held = null;
     switch (state) {
       case "daily_cap": return this.card(words.cap, words.cap_text);
       case "guideline": return this.card(words.guideline_new, words.guideline_new_text, words.read, () => location.assign(`${base}/guideline`));
@@ -365,13 +374,14 @@ class Page {
       // A button that does something of its own does that.
       if (event.target.matches("a, summary, button:not(.choice)")) return;
       event.preventDefault();
-      if (!event.repeat) this.submit();
+      if (this.talk) this.talk.shown();
+      else if (!event.repeat) this.submit();
       return;
     }
     const single = event.key.length === 1 && !event.altKey;
     if (single && !preferences.get("single_keys", true)) return;
     if (event.repeat && single) return;
-    const name = { s: "skip", f: "flag", u: "undo", n: "note", g: "guideline", "?": "keys" }[event.key];
+    const name = { s: "skip", f: "flag", u: "undo", n: "note", g: "guideline", "?": "keys", t: "again", w: "fresh" }[event.key];
     if (this.sheet && !this.busy && this.sheet.press(event)) event.preventDefault();
     else if (name && single) {
       event.preventDefault();
