@@ -21,7 +21,7 @@ from typing import Any
 import run
 import torch
 import with_tutelage
-from contests import BENCHMARKS, Place
+from contests import BENCHMARKS, LARGE, ON_CARDS, Place
 from torch.profiler import ProfilerActivity, profile
 
 KINDS = (
@@ -84,12 +84,14 @@ def shares(paced: Profiled) -> dict[str, float]:
 def main() -> None:
     """From the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[name for name in BENCHMARKS if name not in ("prepare", "serve", "ppo")])
+    parser.add_argument(
+        "name", choices=[name for name in BENCHMARKS if name not in ("prepare", "serve", "ppo", *ON_CARDS)]
+    )
     parser.add_argument("--data", default=os.environ.get("TUTELAGE_BENCHMARK_DATA", ""))
     parser.add_argument("--warming", type=int, default=2, help="steps before those that are looked at")
     parser.add_argument("--steps", type=int, default=3)
     options = parser.parse_args()
-    inputs = run.make_inputs(Path(options.data) if options.data else None, large=options.name == "sft-large")
+    inputs = run.make_inputs(Path(options.data) if options.data else None, large=options.name in LARGE)
     for contest in BENCHMARKS[options.name](Place(inputs, Path(tempfile.mkdtemp(prefix="breakdown-")))):
         paced = Profiled(options.warming, options.steps)
         Path(contest.ours.options["run"]).parent.mkdir(parents=True, exist_ok=True)

@@ -132,6 +132,8 @@ def sft(
         peer(place, "trl default", setting="as it comes", best=False, **{**same, "precision": "bf16"}),
         peer(place, "llamafactory default", setting="as it comes", best=False, **same),
     )
+    if size == "large" and precision == "bf16":
+        return Contest(name="sft-cuda", model=size, ours=mine, peers=(peers[0], peers[1], peers[3]))
     if size == "large":
         return Contest(name="sft-large", model=size, ours=mine, peers=peers[:1], apart=True)
     if precision == "bf16":
@@ -265,6 +267,7 @@ BENCHMARKS: dict[str, Callable[[Place], list[Contest]]] = {
     "sft": lambda place: [sft(place)],
     "sft-bf16": lambda place: [sft(place, precision="bf16")],
     "sft-large": lambda place: [sft(place, "large", 4, 1e-5)],
+    "sft-cuda": lambda place: [sft(place, "large", 32, 1e-5, "bf16")],
     "dpo": lambda place: [dpo(place)],
     "reward": lambda place: [reward(place), reward(place, "rankings")],
     "kto": lambda place: [kto(place)],
@@ -274,5 +277,9 @@ BENCHMARKS: dict[str, Callable[[Place], list[Contest]]] = {
     "prepare": lambda place: [prepare(place)],
     "serve": lambda place: [serve(place)],
 }
+LARGE = ("sft-large", "sft-cuda")
+"""Those whose model is the large one."""
+ON_CARDS = ("sft-cuda",)
+"""Those that need a CUDA device."""
 STAND_ALONE = ("generate", "label")
 """Scripts beside this one that measure by themselves, and print a row of JSON each."""

@@ -66,3 +66,9 @@ def bf16(name: str) -> dict[str, str] | None:
         if child.returncode == 0:
             return variables
     return None
+
+
+def has_card() -> bool:
+    """Whether torch sees a CUDA device; asked in a process of its own, for this one needs no torch."""
+    asked = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0

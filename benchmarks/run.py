@@ -25,7 +25,7 @@ from typing import Any
 import environments
 from arithmetic import Cost, Spread, Window, losses_at_equal_tokens, rate, ratio, tokens_to_equal_loss
 from chart import draw
-from contests import BENCHMARKS, STAND_ALONE, Contest, Place, Side
+from contests import BENCHMARKS, LARGE, ON_CARDS, STAND_ALONE, Contest, Place, Side
 
 HERE = Path(__file__).parent
 WORK = HERE / ".work"
@@ -179,7 +179,7 @@ def hold(contest: Contest, place: Place, options: argparse.Namespace) -> dict[st
     records = [mine]
     left_out: list[str] = []
     for side in [peer for peer in contest.peers if options.side in peer.name]:
-        variables = environments.bf16(side.environment) if side.precision == "bf16" else {}
+        variables = {} if side.precision != "bf16" or contest.name in ON_CARDS else environments.bf16(side.environment)
         if variables is None:
             left_out.append(f"{side.name}: bf16 does not work on this machine")
             continue
@@ -303,6 +303,9 @@ def main() -> None:
     options.clock = "cpu" if options.threads == 1 else "wall"
     options.output.mkdir(parents=True, exist_ok=True)
     for name in [options.only] if options.only else [*BENCHMARKS, *STAND_ALONE]:
+        if name in ON_CARDS and not environments.has_card():
+            print(f"{name}: left out, for torch sees no CUDA device here", flush=True)
+            continue
         began = time.monotonic()
         (measure if name in BENCHMARKS else collect)(name, options)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
@@ -311,7 +314,7 @@ def main() -> None:
 def measure(name: str, options: argparse.Namespace) -> None:
     """One benchmark, with its files in the folder of results."""
     data = Path(options.data) if options.data else None
-    inputs = make_inputs(data, large=name == "sft-large")
+    inputs = make_inputs(data, large=name in LARGE)
     known = json.loads((inputs / "inputs.json").read_text(encoding="utf-8"))
     place = Place(inputs, WORK)
     result: dict[str, Any] = {

@@ -127,6 +127,22 @@ def test_votes_are_split_by_prompt_and_become_verdicts(tmp_path: Path) -> None:
     assert len(verdicts) == 2 * sum(bool(c.pairs()) for c in training)
 
 
+def test_the_turns_of_a_conversation_fall_on_one_side(tmp_path: Path) -> None:
+    found = [vote(f"q{i // 3}", f"good {i}", f"bad {i}") for i in range(60)]
+    # The second and third vote of each three are on later turns of the same conversation.
+    found = [
+        dataclasses.replace(
+            one, prompt=one.prompt + (Message(role="assistant", content=f"a{i}"), tiny.user("on")) * (i % 3)
+        )
+        for i, one in enumerate(found)
+    ]
+    votes = tiny.jsonl(tmp_path / "votes.jsonl", found)
+    tiny.run_stage(collect, tmp_path / "run", judge="votes", votes=votes, held_out_share=0.3)
+    training, held_out, verdicts = records(tmp_path / "run")
+    assert len(held_out) == 3 * 6
+    assert not {c.prompt[0] for c in [*training, *verdicts]} & {c.prompt[0] for c in held_out}
+
+
 def test_what_was_held_out_stays_so(tmp_path: Path) -> None:
     found = [vote(f"q{i}", "good", "bad") for i in range(6)]
     found[2] = dataclasses.replace(found[2], split="held_out")

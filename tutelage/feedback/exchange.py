@@ -70,7 +70,7 @@ SHAPES: dict[str, Shape] = {
         Shape("argilla", "argilla.json", "application/json", "Argilla: records and responses", tools.argilla,
               tools.read_argilla, array=True),
         Shape("csv", "answers.csv", "text/csv; charset=utf-8", "a table for a spreadsheet", tools.table),
-        Shape("snapshot", "rows.jsonl", "application/jsonl", "everything, as `collect` takes it",
+        Shape("snapshot", "snapshot.jsonl", "application/jsonl", "everything, as `collect` takes it",
               lambda _, row: iter([json.loads(snapshots.line(row))]), snapshots.row_of),
     )
 }  # fmt: skip

@@ -3,6 +3,8 @@
     snapshot.json   what was asked of whom, by which guideline, and the hash of the rows
     rows.jsonl      one line an item: its prompt, its responses, and every answer as it was given
 
+or both as one file, whose first line is the header.
+
 Answers keep who gave them (an id, never a name), how long it took, in which order the responses were shown, and the
 number that was said. Nothing is pooled or rounded here: what training makes of it is `judged`.
 """
@@ -14,6 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,17 +168,34 @@ def save(folder: Path, header: Header, lines: Iterable[str]) -> Path:
     return folder
 
 
-def header(folder: Path) -> Header:
-    """The header of a snapshot.
+def one_file(header: Header, lines: Iterable[str]) -> Iterator[str]:
+    """A snapshot as one file: its header as the first line, then its rows."""
+    yield _canonical(asdict(header)) + "\n"
+    yield from lines
+
+
+def is_header(value: object) -> bool:
+    """Whether parsed JSON is the first line of such a file."""
+    return isinstance(value, Mapping) and {"questions", "guidelines", "sha256"} <= value.keys()
+
+
+def is_row(value: object) -> bool:
+    """Whether parsed JSON is a row."""
+    return isinstance(value, Mapping) and {"item", "prompt", "responses"} <= value.keys()
+
+
+def header(place: Path) -> Header:
+    """The header of a snapshot's folder or file.
 
     Raises:
         RecordError: no snapshot, or a damaged one.
     """
-    file = folder / HEADER
+    file = place / HEADER if place.is_dir() else place
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        with file.open(encoding="utf-8") as opened:
+            held = json.loads(opened.read() if place.is_dir() else opened.readline())
     except FileNotFoundError:
-        raise RecordError(f"{folder}: no snapshot: `tutelage label snapshot` makes one") from None
+        raise RecordError(f"{place}: no snapshot: `tutelage label snapshot` makes one") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise RecordError(f"{file}: damaged: export the snapshot again") from None
     found = header_of(held, str(file))
@@ -184,17 +204,20 @@ def header(folder: Path) -> Header:
     return found
 
 
-def rows(folder: Path) -> Iterator[Row]:
-    """The rows of a snapshot, in order; the hash is looked at before the first.
+def rows(place: Path) -> Iterator[Row]:
+    """The rows of a snapshot's folder or file, in order; the hash is looked at before the first.
 
     Raises:
         RecordError: no snapshot, or one that was changed, with its line.
     """
-    promised = header(folder).sha256
-    with (folder / ROWS).open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != promised:
-            raise RecordError(f"{folder / ROWS}: not what it was when the snapshot was made: export it again")
-    for where, value in json_lines(folder / ROWS):
+    promised = header(place).sha256
+    file, before = (place / ROWS, 0) if place.is_dir() else (place, 1)
+    with file.open("rb") as opened:
+        for _ in range(before):
+            opened.readline()
+        if hashlib.file_digest(opened, "sha256").hexdigest() != promised:
+            raise RecordError(f"{file}: not what it was when the snapshot was made: export it again")
+    for where, value in islice(json_lines(file), before, None):
         yield row_of(value, where)
 
 
@@ -225,9 +248,17 @@ def row_of(value: object, where: str) -> Row:
     return _checked(Row, value, where)
 
 
+def opening(prompt: Iterable[Message]) -> Iterator[Message]:
+    """The turns up to the user's first, with it: what all turns of one conversation have in common."""
+    for message in prompt:
+        yield message
+        if message.role == "user":
+            return
+
+
 def split_of(prompt: Iterable[Message], share: float) -> Split:
-    """Where a prompt belongs: by its own words alone, so that all that is about it stays together for ever."""
-    text = json.dumps([[message.role, message.content] for message in prompt], ensure_ascii=False)
+    """Where a prompt belongs: by the words that open it, so that all of a conversation stays together for ever."""
+    text = json.dumps([[message.role, message.content] for message in opening(prompt)], ensure_ascii=False)
     drawn = int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) / 16**12
     return "held_out" if drawn < share else "train"
 

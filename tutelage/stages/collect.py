@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ from tutelage.inference.engine import Engine
 from tutelage.inference.language_model import Sampling
 from tutelage.instruction import formats
 from tutelage.model import device
-from tutelage.records import Comparison, Conversation, Rating, Split, Verdict, identify, write
+from tutelage.records import Comparison, Conversation, Message, Rating, Split, Verdict, identify, write
 from tutelage.run import Run, write_json
 from tutelage.settings import Input
 
@@ -47,7 +47,7 @@ class Recipe:
     judge: Literal["rule", "people", "votes"] = "rule"
     """Who judges: the rule, people to whom the answers are then shown, or those whose votes stand in a file."""
     votes: Path | None = None
-    """With `judge: votes`: a snapshot's folder, or comparisons in any of the usual shapes; who judged is kept."""
+    """With `judge: votes`: a snapshot, its folder or its one file, or comparisons in any of the usual shapes; who judged is kept."""
     model: Annotated[Path, Input("model")] | None = None
     """With `judge: rule` or `people`: the model whose answers are compared."""
     prompts: Annotated[Path, Input("conversations")] | None = None
@@ -65,7 +65,7 @@ class Recipe:
     noise: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the answers that the rule judges blindly."""
     held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """With `judge: votes`: share of the prompts kept out of training."""
+    """With `judge: votes`: share of the conversations kept out of training; a single prompt is one."""
     seed: int = 1
     """Of the choice of prompts, the answers and the noise."""
 
@@ -193,7 +193,7 @@ def spread(found: Sequence[Conversation], count: int, seed: int) -> list[Convers
 
 
 def _from_votes(recipe: Recipe, run: Run) -> None:
-    """Votes, checked, split by prompt, and with how far several judges of one prompt agree."""
+    """Votes, checked, split by conversation, and with how far several judges of one prompt agree."""
     if recipe.votes is None:
         raise SettingsError("collect: judge: votes needs votes: give a file of comparisons")
     said = _said(recipe.votes)
@@ -202,16 +202,16 @@ def _from_votes(recipe: Recipe, run: Run) -> None:
     training: list[Comparison] = []
     held_out: list[Comparison] = []
     for record in found:
-        chosen = held_out if _question(record) in kept_out else training
+        chosen = held_out if _conversation(record) in kept_out else training
         chosen.append(replace(record, split="held_out" if chosen is held_out else "train"))
     if not training:
         raise RecordError(f"{recipe.votes}: no comparison is left to train on: lower held_out_share")
-    kept_out = {_question(record) for record in held_out}
+    kept_out = {_conversation(record) for record in held_out}
     for name, others in (("ratings", said.ratings), ("conversations", said.conversations)):
-        training_on = [record for record in others if _question(record) not in kept_out and record.split == "train"]
+        training_on = [record for record in others if _conversation(record) not in kept_out and record.split == "train"]
         if training_on:
             write(run.folder / f"{name}.jsonl", training_on)
-    verdicts = [one for one in said.verdicts if _question(one) not in kept_out and one.split == "train"]
+    verdicts = [one for one in said.verdicts if _conversation(one) not in kept_out and one.split == "train"]
     # Who was only asked which is better has called none of them good: the best of each is taken for it.
     verdicts = verdicts or [
         Verdict(
@@ -231,31 +231,46 @@ def _from_votes(recipe: Recipe, run: Run) -> None:
 
 def _said(votes: Path) -> Judged:
     """What a snapshot, or a file of votes, says."""
-    if (votes / snapshot.HEADER).exists():
-        header = snapshot.header(votes)
-        said = judged(header.questions, snapshot.rows(votes))
-        if not said.comparisons:
-            said.comparisons = compared(said.ratings)
-        return said
-    return Judged(comparisons=formats.comparisons(votes))
+    if not _is_snapshot(votes):
+        return Judged(comparisons=formats.comparisons(votes))
+    said = judged(snapshot.header(votes).questions, snapshot.rows(votes))
+    if not said.comparisons:
+        said.comparisons = compared(said.ratings)
+    return said
+
+
+def _is_snapshot(votes: Path) -> bool:
+    if votes.is_dir():
+        return (votes / snapshot.HEADER).exists()
+    _, first = next(formats.rows(votes))
+    if snapshot.is_row(first):
+        raise RecordError(
+            f"{votes}: rows of a snapshot without its header: give its folder, or export it again in the shape snapshot"
+        )
+    return snapshot.is_header(first)
 
 
 def _kept_out(found: Sequence[Comparison], share: float) -> set[str]:
-    """The questions that are held out: those that were already, and the first by hash up to the share; at least one."""
-    questions = sorted({_question(record) for record in found})
-    count = max(1, round(share * len(questions))) if share and len(questions) > 1 else 0
-    return {_question(record) for record in found if record.split == "held_out"} | set(questions[:count])
+    """Those that are held out: those that were already, and the first by hash up to the share; at least one."""
+    conversations = sorted({_conversation(record) for record in found})
+    count = max(1, round(share * len(conversations))) if share and len(conversations) > 1 else 0
+    return {_conversation(record) for record in found if record.split == "held_out"} | set(conversations[:count])
 
 
-def _question(record: Comparison | Rating | Verdict | Conversation) -> str:
-    return identify("question", [message.content for message in record.prompt])
+def _conversation(record: Comparison | Rating | Verdict | Conversation) -> str:
+    """What all turns of one conversation have in common, so that they fall on one side."""
+    return _question(snapshot.opening(record.prompt))
+
+
+def _question(prompt: Iterable[Message]) -> str:
+    return identify("question", [message.content for message in prompt])
 
 
 def agreement(found: Sequence[Comparison]) -> tuple[int, int]:
     """(times that two judges ordered a pair of answers the same way, pairs that two judges both ordered)."""
     seen: dict[tuple[str, str, str], list[int]] = {}
     for record in found:
-        question = _question(record)
+        question = _question(record.prompt)
         for better, worse in record.pairs():
             a, b = record.responses[better], record.responses[worse]
             seen.setdefault((question, *sorted((a, b))), []).append(1 if a < b else -1)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ import pyarrow.parquet
 
 from tutelage.errors import RecordError
 from tutelage.feedback import exchange
-from tutelage.feedback.snapshot import Candidate
+from tutelage.feedback.snapshot import Candidate, is_header
 from tutelage.records import Message
 from tutelage.web.projects import NewItem, NewResponse
 from tutelage.web.refusal import Refusal
@@ -64,12 +64,15 @@ def items(path: Path, name: str = "", need: int = 1) -> Iterator[NewItem]:
     Raises:
         Refusal: "bad_input", with the row and what is wrong with it.
     """
-    number = 0
+    found = 0
     for number, row in enumerate(_rows(path, (name or path.name).lower()), start=1):
         if number > MAX_ROWS:
             raise Refusal("bad_input", f"more than {MAX_ROWS} rows: cut the file in pieces")
+        if number == 1 and is_header(row):
+            continue
+        found += 1
         yield _item(row, f"row {number}", need)
-    if not number:
+    if not found:
         raise Refusal("bad_input", "the file holds no rows")
 
 

@@ -214,7 +214,7 @@ def export(database: Database, id: str, shape: str) -> Iterator[bytes]:
     if shape not in exchange.SHAPES:
         raise Refusal("unknown", f"there is no shape {shape!r}")
     if shape == "snapshot":
-        return (line.encode() for line in lines(database, id))
+        return (line.encode() for line in snapshot.one_file(header(database, id), lines(database, id)))
     return exchange.export(shape, header(database, id).questions, rows(database, id))
 
 
