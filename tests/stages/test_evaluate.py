@@ -155,6 +155,23 @@ def test_the_same_recipe_gives_the_same_bytes(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("speakers")
+def test_documents_are_drawn_from_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kept = {"licence": "own", "language": "en", "split": "held_out"}
+    documents = [Document(id=str(i), text=f"text of {i // 50}", source=f"s{i // 50}", **kept) for i in range(200)]
+    records.write(tmp_path / "documents.jsonl", documents)
+    read: list[list[str]] = []
+    monkeypatch.setattr(evaluate, "bits_per_byte", lambda _, texts: read.append(texts) or 1.0)  # pyright: ignore
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        run(
+            tmp_path / name, models=["m/sft"], held_out=held_out(tmp_path / "h"), eval_documents=20, seed=seed,
+            documents=tmp_path / "documents.jsonl",
+        )  # fmt: skip
+    assert read[0] == read[1] != read[2]
+    assert [len(texts) for texts in read] == [20, 20, 20]
+    assert set(read[0]) == {f"text of {source}" for source in range(4)}
+
+
+@pytest.mark.usefixtures("speakers")
 def test_held_out_documents_and_the_reward_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     kept = {"source": "s", "licence": "own", "language": "en"}
     documents = [Document(id=str(i), text="text", split="held_out" if i % 2 else "train", **kept) for i in range(8)]

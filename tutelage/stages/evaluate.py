@@ -7,6 +7,7 @@ or of the one that `over` names. Intervals are over prompts; one model is in mem
 from __future__ import annotations
 
 import gc
+import heapq
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -287,13 +288,14 @@ def _measure(results: dict[str, Any], run: Run) -> None:
 def _texts(recipe: Recipe) -> list[str]:
     if not recipe.documents:
         return []
-    held_out = (d.text for d in records.read(recipe.documents, Document) if d.split == "held_out")
-    texts = list(islice(held_out, recipe.eval_documents))
-    if not texts:
+    held_out = (d for d in records.read(recipe.documents, Document) if d.split == "held_out")
+    # Drawn, for the first ones may all be of one source.
+    drawn = heapq.nsmallest(recipe.eval_documents, held_out, lambda d: records.identify("read", recipe.seed, d.id))
+    if not drawn:
         raise RecordError(
             f"{recipe.documents}: no document of the split held_out: leave documents out, or hold some out"
         )
-    return texts
+    return [document.text for document in drawn]
 
 
 def _comparisons(recipe: Recipe) -> list[Comparison]:
