@@ -126,7 +126,8 @@ def prepare(where: str, people: int, items: int, need: int) -> tuple[str, list[t
     from tutelage.web import schema
     from tutelage.web.answers import Question
     from tutelage.web.database import Database, Transaction
-    from tutelage.web.projects import NewItem, NewProject, NewResponse, Projects
+    from tutelage.web.items import NewItem, NewResponse
+    from tutelage.web.projects import NewProject, Projects
     from tutelage.web.sessions import Session, begin
 
     names = [f"person {number}" for number in range(people)]

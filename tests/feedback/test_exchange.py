@@ -203,9 +203,9 @@ def test_a_prompt_keeps_its_side_for_ever() -> None:
     assert 0.08 < sum(held) / len(held) < 0.12
     assert all(split_of(prompt, 0.3) == "held_out" for prompt, out in zip(prompts, held, strict=True) if out)
     assert split_of(prompts[0], 0) == "train"
-    assert held[:60].index(True) == 9, "by a hash that does not change"
+    assert [n for n in range(36) if held[n]] == [4, 14, 17, 19, 34], "by a hash that does not change"
     system = Message(role="system", content="Be brief.")
-    assert split_of((system, *prompts[0]), 0.5) != split_of(prompts[0], 0.5), "what it is told first belongs to it"
+    assert split_of((system, *prompts[0]), 0.8) != split_of(prompts[0], 0.8), "what it is told first belongs to it"
 
 
 def test_all_turns_of_a_conversation_are_on_one_side() -> None:

@@ -190,6 +190,28 @@ def test_a_passage_of_many_documents_stays_in_one(tmp_path: Path) -> None:
     assert card["passages"]["top"][0]["documents"] == 30
 
 
+def test_a_long_stretch_stays_in_the_first_document(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "text": f"{story(n)}\n\n<b>{story(99)}\n\n{story(n + 50)}"} for n in range(4)]
+    # Nothing but what others have: next to nothing is left of it.
+    rows.append({"id": "whole", "text": f"{story(0)}\n\n{story(99)}\n\n{story(1)}"})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    values = {"sources": [str(tmp_path / "rows.jsonl")], "licence": "own"}
+    run = prepared(tmp_path, shared_stretches=30, **values)
+    kept = {one.id: one.text for one in read(run, Document)}
+    assert [story(99) in kept[str(n)] for n in range(4)] == [True, False, False, False]
+    assert kept["2"].split() == f"{story(2)} {story(52)}".split()
+    assert [(row["id"], row["rule"]) for row in refused(run)] == [("whole", "only_repeats")]
+    told = json.loads((run / "card.json").read_text(encoding="utf-8"))["stretches"]
+    assert (told["units"], told["documents"], told["removed"]) == (30, 4, 5)
+    assert told["bytes"] > 4 * len(story(99))
+    assert {sample["original"] for sample in told["samples"]} == {"0", "1"}
+    assert story(99)[:200] in (run / "card.html").read_text(encoding="utf-8").split("Long stretches")[1]
+    off = json.loads((prepared(tmp_path, "off", **values) / "card.json").read_text(encoding="utf-8"))
+    assert (off["stretches"]["removed"], off["documents"]) == (0, 5)
+    with pytest.raises(SettingsError, match=r"shared_stretches: 5: .* give 20 or more, or 0"):
+        prepared(tmp_path, "short", shared_stretches=5, **values)
+
+
 def test_the_pieces_of_python_documentation_keep_their_heading() -> None:
     body = "\n\n".join(story(number) for number in range(5))
     metadata = {"kind": "function", "name": "a.b", "module": "a"}

@@ -32,6 +32,8 @@ def source(tmp_path: Path) -> Path:
     advert = "Planning your big day? Call the wedding company of your choice and receive a free photograph of it all!"
     texts = [f"{' '.join(draw.choices(words, k=90))}. {advert if n % 5 == 0 else ''}" for n in range(400)]
     texts += [text.upper() for text in texts[::20]] + [text.replace(" of ", " to ", 1) for text in texts[7::20]]
+    fresh = [". ".join(" ".join(draw.choices(words, k=30)) for _ in range(3)) for _ in range(20)]
+    texts += [f"{new}. {' '.join(old.split()[:60])}." for new, old in zip(fresh, texts[3:400:20], strict=True)]
     rows = [json.dumps({"id": f"d{number}", "text": text, "licence": "MIT"}) for number, text in enumerate(texts)]
     (tmp_path / "rows.jsonl").write_text("\n".join([*rows, "{broken"]))
     (tmp_path / "command.py").write_text(COMMAND)
@@ -52,7 +54,10 @@ def made(source: Path, name: str, *flags: str) -> str:
 
 
 def test_one_process_and_two(source: Path) -> None:
-    assert made(source, "one", "--processes", "1") == made(source, "two", "--processes", "2")
+    flags = ("--shared-stretches", "40", "--processes")
+    assert made(source, "one", *flags, "1") == made(source, "two", *flags, "2")
+    card = json.loads(source.with_name("one").joinpath("card.json").read_text())
+    assert card["stretches"]["documents"] >= 20
 
 
 @pytest.mark.slow

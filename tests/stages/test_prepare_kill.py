@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """2,000 rows with copies, near copies, an advertisement and records that are broken."""
+    """Rows with copies, long stretches of others, an advertisement and records that are broken."""
     draw = random.Random(5)
     words = ["".join(draw.choices("abcdefghijklmnop", k=draw.randint(2, 8))) for _ in range(2000)] + [
         "the",
@@ -38,6 +38,9 @@ def source(tmp_path: Path) -> Path:
         if number % 20 == 0:
             rows.append(json.dumps({"id": f"c{number}", "text": text.upper(), "licence": "MIT"}))
             rows.append('{"text": "broken')
+            fresh = ". ".join(" ".join(draw.choices(words, k=40)) for _ in range(3))
+            quoting = f"{fresh}. {' '.join(text.split()[:60])}."
+            rows.append(json.dumps({"id": f"q{number}", "text": quoting, "licence": "MIT"}))
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     (tmp_path / "command.py").write_text(COMMAND)
     return tmp_path / "rows.jsonl"
@@ -45,7 +48,7 @@ def source(tmp_path: Path) -> Path:
 
 def begin(source: Path, output: Path, processes: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(source.with_name("command.py")), "prepare", "--sources", str(source), "--quiet"]
-    command += ["--output", str(output), "--processes", str(processes)]
+    command += ["--output", str(output), "--processes", str(processes), "--shared-stretches", "40"]
     return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"})
 
 
@@ -58,7 +61,7 @@ def done(output: Path) -> dict[str, int]:
     half = output.with_name(output.name + ".partial") / "checkpoint"
     return {
         f"{step}/{part.name}": part.stat().st_ino
-        for step in ("judged", "applied")
+        for step in ("judged", "stripped", "applied")
         for part in (half / step).glob("?????")
     }
 

@@ -89,7 +89,7 @@ class Browser:
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.until("document.readyState === 'complete' && location.href !== 'about:blank'", 30)
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""

@@ -14,8 +14,9 @@ from tutelage.web import audit, judgments, schema
 from tutelage.web.accounts import Accounts, Role
 from tutelage.web.answers import Question
 from tutelage.web.database import Database
+from tutelage.web.items import NewItem, NewResponse
 from tutelage.web.judgments import Judgments, Receipt, Submission
-from tutelage.web.projects import NewItem, NewProject, NewResponse, Projects
+from tutelage.web.projects import NewProject, Projects
 from tutelage.web.queue import Lease, Queue
 from tutelage.web.refusal import Refusal
 from tutelage.web.seats import Seats

@@ -13,7 +13,7 @@ from tutelage.feedback import exchange
 from tutelage.feedback.snapshot import Asked, Candidate, Given, Opinion, Row
 from tutelage.records import Message
 from tutelage.web import intake
-from tutelage.web.projects import NewItem
+from tutelage.web.items import NewItem
 from tutelage.web.refusal import Refusal
 
 

@@ -3,7 +3,7 @@ from site_of_tests import BETTER, Site, new_item, refused
 
 from tutelage.records import Message
 from tutelage.web.answers import Question
-from tutelage.web.projects import NewResponse
+from tutelage.web.items import NewResponse
 from tutelage.web.sessions import Session
 
 

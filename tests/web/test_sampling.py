@@ -14,8 +14,8 @@ from tutelage.inference.language_model import Sampling
 from tutelage.label import load
 from tutelage.records import Message
 from tutelage.web.answers import Question
+from tutelage.web.items import NewItem
 from tutelage.web.models import Models
-from tutelage.web.projects import NewItem
 from tutelage.web.sampling import GROUP, Job, Samplings, Wanted
 
 ONE = Wanted(models=("runs/one",), answers=2, sampling=Sampling(seed=3))

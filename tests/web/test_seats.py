@@ -1,7 +1,7 @@
 import pytest
 from site_of_tests import Site, code, new_item
 
-from tutelage.web.projects import NewResponse
+from tutelage.web.items import NewResponse
 from tutelage.web.seats import MAX_DRAFT
 from tutelage.web.sessions import Session
 

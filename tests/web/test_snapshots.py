@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import tiny
 from site_of_tests import BETTER, Site, new_item
 
-from tutelage.errors import SettingsError
+from tutelage.errors import RecordError, SettingsError
 from tutelage.feedback import snapshot
 from tutelage.feedback.exchange import SHAPES
 from tutelage.feedback.judged import judged
-from tutelage.web import schema, snapshots, upkeep
+from tutelage.stages import collect
+from tutelage.web import intake, schema, snapshots, upkeep
 from tutelage.web.answers import Question
-from tutelage.web.projects import NewResponse
+from tutelage.web.counting import Query
+from tutelage.web.items import NewResponse
 from tutelage.web.refusal import DatabaseError, Refusal
-from tutelage.web.snapshots import Query
 
 
 @pytest.fixture
@@ -218,6 +220,26 @@ def test_from_the_command_line_to_a_folder_and_a_file(site: Site, where: Path | 
         upkeep.export(where, project, "other", "preference", tmp_path / "x")
     with pytest.raises(Refusal, match="there are p"):
         upkeep.snapshot(where, "nobody", "x", tmp_path / "y")
+
+
+def test_collect_takes_the_file_that_is_exported(site: Site, where: Path | str, tmp_path: Path) -> None:
+    judged_project(site, 6)
+    folder, file = tmp_path / "people", tmp_path / "snapshot.jsonl"
+    upkeep.snapshot(where, "p", "first", folder)
+    upkeep.export(where, "p", "first", "snapshot", file)
+    assert snapshot.header(file) == snapshot.header(folder)
+    assert list(snapshot.rows(file)) == list(snapshot.rows(folder))
+    for name, votes in (("one", folder), ("two", file)):
+        tiny.run_stage(collect, tmp_path / name, judge="votes", votes=votes)
+    one, two = ((tmp_path / name / "comparisons.jsonl").read_text() for name in ("one", "two"))
+    assert one == two
+    assert len(one.splitlines()) > 4
+    assert len(list(intake.items(file))) == 6
+    with pytest.raises(RecordError, match=r"rows.jsonl: rows of a snapshot without its header: give its folder"):
+        tiny.run_stage(collect, tmp_path / "x", judge="votes", votes=folder / "rows.jsonl")
+    file.write_text(file.read_text().replace("left 1", "left 2"))
+    with pytest.raises(RecordError, match=r"snapshot.jsonl: not what it was"):
+        tiny.run_stage(collect, tmp_path / "x", judge="votes", votes=file)
 
 
 def test_what_collect_wrote_becomes_a_project_once(site: Site, where: Path | str, tmp_path: Path) -> None:

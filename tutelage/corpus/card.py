@@ -67,6 +67,7 @@ def card(made: Made, rules: Rules, stated: dict[str, Any]) -> dict[str, Any]:
         "changes": _kinds(facts, "changes"),
         "personal": _kinds(facts, "personal"),
         "passages": _passages(rules, facts),
+        "stretches": _stretches(rules, facts),
         "duplicates": _duplicates(rules, facts),
         "contamination": _contamination(rules, facts),
         "quality": quality.card(
@@ -80,9 +81,10 @@ def page(card: dict[str, Any]) -> str:
     """The card as one HTML page that needs nothing else."""
     import jinja2
 
-    folder = Path(__file__).parent / "templates"
+    here = Path(__file__)
+    folders = [here.parent / "templates", here.parents[1] / "templates"]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters |= {"megabytes": _megabytes, "thousands": _thousands, "words": _words, "percent": _percent}
@@ -191,6 +193,18 @@ def _passages(rules: Rules, facts: Facts) -> dict[str, Any]:
             {"documents": int(found.counts[place]), "text": said.get(int(found.keys[place]), "")} for place in often
         ]
     return told
+
+
+def _stretches(rules: Rules, facts: Facts) -> dict[str, Any]:
+    """The long stretches that went because an earlier document has them."""
+    removed, size = facts.tables.get("stretches", {}).get("all", [0, 0])
+    return {
+        "units": rules.stretches,
+        "removed": removed,
+        "bytes": size,
+        "documents": facts.tables.get("stretch_documents", {}).get("all", [0])[0],
+        "samples": facts.shown("stretches")[:SAMPLES],
+    }
 
 
 def _duplicates(rules: Rules, facts: Facts) -> dict[str, Any]:

@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tutelage.corpus.statistics import Floats, buffers, classes, compiled, hash_units, read_units
+from tutelage.corpus.characters import Floats, buffers, classes, hash_units, read_units
+from tutelage.corpus.hashing import compiled
 from tutelage.errors import RecordError
 
 BUCKETS = 1 << 18
@@ -234,13 +235,13 @@ def _codes(text: str) -> npt.NDArray[np.int64]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
 
 
-@compiled()
+@compiled
 def _place(h: Any) -> Any:
     h = (h ^ (h >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     return np.int32(h >> np.uint64(46))
 
 
-@compiled()
+@compiled
 def _collect(data: Any, offsets: Any, known: Any, found: Any, ends: Any) -> None:
     units = np.empty(WORDS, np.uint64)
     cjk = np.empty(WORDS, np.bool_)
@@ -262,7 +263,7 @@ def _collect(data: Any, offsets: Any, known: Any, found: Any, ends: Any) -> None
         ends[d + 1] = n
 
 
-@compiled()
+@compiled
 def _descend(features: Any, offsets: Any, truth: Any, order: Any, balance: Any, weights: Any, steps: Any) -> None:
     bias = len(weights) - 1
     for t in range(len(order)):
@@ -285,7 +286,7 @@ def _descend(features: Any, offsets: Any, truth: Any, order: Any, balance: Any, 
         weights[bias] -= np.float32(RATE) * error / np.sqrt(steps[bias])
 
 
-@compiled()
+@compiled
 def _sum(features: Any, offsets: Any, chosen: Any, weights: Any, sums: Any) -> None:
     for place in range(len(chosen)):
         start, stop = offsets[chosen[place]], offsets[chosen[place] + 1]

@@ -26,7 +26,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
-from tutelage.corpus.statistics import buffers, compiled, decode
+from tutelage.corpus.characters import buffers, decode
+from tutelage.corpus.hashing import compiled
 
 Digits = Literal["threes", "single", "runs"]
 Han = Literal["words", "runs", "single"]
@@ -246,7 +247,7 @@ def _encode(data: Any, offsets: Any, tables: _Tables | None) -> tuple[Ids, npt.N
     return ids[: ends[-1]].copy(), ends
 
 
-@compiled()
+@compiled
 def _slot(keys: Any, key: Any) -> Any:
     mask = len(keys) - 1
     h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
@@ -256,21 +257,21 @@ def _slot(keys: Any, key: Any) -> Any:
     return p
 
 
-@compiled()
+@compiled
 def _put(keys: Any, values: Any, key: Any, value: Any) -> None:
     p = _slot(keys, key)
     # The library keeps the last of two equal pairs.
     keys[p], values[p] = key, value
 
 
-@compiled()
+@compiled
 def _joined(keys: Any, values: Any, left: Any, right: Any) -> Any:
     """Rank and id of a pair in one number; the largest one if it is never joined."""
     p = _slot(keys, (np.int64(left) << 32) | np.int64(right))
     return values[p] if keys[p] != -1 else np.int64(0x7FFFFFFFFFFFFFFF)
 
 
-@compiled()
+@compiled
 def _join(data: Any, start: Any, stop: Any, singles: Any, keys: Any, values: Any, parts: Any, ranks: Any) -> Any:
     """Joins the pair of lowest rank, the leftmost of equals, until none is left; how many ids ``parts`` then holds."""
     n = stop - start
@@ -300,7 +301,7 @@ def _join(data: Any, start: Any, stop: Any, singles: Any, keys: Any, values: Any
     return n
 
 
-@compiled()
+@compiled
 def _join_long(data: Any, start: Any, stop: Any, singles: Any, keys: Any, values: Any, out: Any, place: Any) -> Any:
     """The same for a long word, in n log n: a heap of pairs over a list of neighbours."""
     n = stop - start
@@ -342,7 +343,7 @@ def _join_long(data: Any, start: Any, stop: Any, singles: Any, keys: Any, values
     return place
 
 
-@compiled()
+@compiled
 def _kind(data: Any, i: Any, stop: Any, kinds: Any) -> Any:
     """The kind of the character at i, itself, and where the next begins; kind -1 at the end."""
     if i >= stop:
@@ -351,7 +352,7 @@ def _kind(data: Any, i: Any, stop: Any, kinds: Any) -> Any:
     return np.int64(kinds[code]), code, i + size
 
 
-@compiled()
+@compiled
 def _word(data: Any, i: Any, stop: Any, kinds: Any, folded: Any, digits: Any, han: Any, spaces: Any) -> Any:
     """Where the word that begins at byte i ends: the alternatives of `pattern`, in its order."""
     kind, code, j = _kind(data, i, stop, kinds)
@@ -411,7 +412,7 @@ def _word(data: Any, i: Any, stop: Any, kinds: Any, folded: Any, digits: Any, ha
     return last if following >= 0 and last > i else j
 
 
-@compiled()
+@compiled
 def _run(
     data: Any, offsets: Any, kinds: Any, folded: Any, rules: Any, singles: Any, keys: Any, values: Any, ids: Any,
     ends: Any, words: Any, sizes: Any, kept: Any,

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tutelage.corpus.statistics import Floats, buffers, classes, compiled, decode
+from tutelage.corpus.characters import Floats, buffers, classes, decode
+from tutelage.corpus.hashing import compiled
 from tutelage.errors import RecordError
 
 Counts = npt.NDArray[np.int64]
@@ -86,21 +87,21 @@ class Model:
         return cls(counts)
 
 
-@compiled()
+@compiled
 def pair(a: Any, b: Any) -> Any:
     """The slot of a pair of characters."""
     h = (np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b)) * np.uint64(0xD6E8FEB86659FD93)
     return np.int64(h >> np.uint64(45))
 
 
-@compiled()
+@compiled
 def _triple(a: Any, b: Any, c: Any) -> Any:
     h = (np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b)) * np.uint64(0xD6E8FEB86659FD93)
     h = (h ^ (h >> np.uint64(31)) ^ np.uint64(c)) * np.uint64(0xBF58476D1CE4E5B9)
     return np.int64(h >> np.uint64(44))
 
 
-@compiled()
+@compiled
 def _kind(code: Any, known: Any) -> Any:
     """0: no letter; 1: a letter; 2: a Chinese, Japanese or Korean character."""
     kind = known[code] if code < 65536 else 4 if 0x20000 <= code <= 0x3FFFF else 0
@@ -110,14 +111,14 @@ def _kind(code: Any, known: Any) -> Any:
     return 1 if (kind == 1 or kind == 2) and code != 95 else 0
 
 
-@compiled()
+@compiled
 def _start(data: Any, place: Any, stop: Any) -> Any:
     while place < stop and data[place] & 0xC0 == 0x80:
         place += 1
     return place
 
 
-@compiled()
+@compiled
 def _windows(size: Any) -> Any:
     """How many windows, and how far apart they begin."""
     if size <= WINDOW * WINDOWS:
@@ -125,12 +126,12 @@ def _windows(size: Any) -> Any:
     return WINDOWS, (size - WINDOW) // (WINDOWS - 1)
 
 
-@compiled()
+@compiled
 def _lower(code: Any) -> Any:
     return code + 32 if 65 <= code <= 90 or 0xC0 <= code <= 0xDE or 0x410 <= code <= 0x42F else code
 
 
-@compiled()
+@compiled
 def _count(data: Any, offsets: Any, known: Any, counts: Any) -> None:
     twos, threes = counts[ONES:], counts[ONES + TWOS :]
     for d in range(len(offsets) - 1):
@@ -159,7 +160,7 @@ def _count(data: Any, offsets: Any, known: Any, counts: Any) -> None:
                 a, b = b, code
 
 
-@compiled()
+@compiled
 def _score(data: Any, offsets: Any, known: Any, counts: Any, found: Any) -> None:
     twos, threes = counts[ONES:], counts[ONES + TWOS :]
     for d in range(len(offsets) - 1):

@@ -42,7 +42,7 @@ _ALONE = (
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-_SHARED = ("hashing.py", "edges.py")
+_SHARED = ("hashing.py", "characters.py", "edges.py", "lookup.py", "sentences.py")
 _STATE = hashlib.blake2b(
     b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED), digest_size=4
 ).hexdigest()
@@ -51,8 +51,8 @@ _STATE = hashlib.blake2b(
 def compiled(function: _Function) -> _Function:
     """The function as machine code, made when it is first called, and kept.
 
-    What is kept goes by the name and the file of the function alone; but it holds the loops of this file too, so their
-    state is made a part of the name.
+    What is kept goes by the name and the file of the function alone; but it holds loops of the files that others
+    share, so their state is made a part of the name.
     """
     function.__qualname__ += f"_{_STATE}"
     decorate = cast("Callable[[_Function], _Function]", numba.njit(cache=True, nogil=True))

@@ -61,6 +61,8 @@ class Rules:
     tests: tuple[str, ...]
     near_duplicates: bool
     paragraphs: bool
+    stretches: int
+    """Units of the shortest; 0 leaves all."""
     max_characters: int
     share: float
     seed: int

@@ -4,6 +4,8 @@
     raw/00000.arrow  what was read and is not judged yet
     judged/00000/    documents.arrow, refused.arrow, keys, facts.json: after the first pass
     settled/         what was decided by comparing keys, part by part
+    stripped/00000/  if long stretches go: what is left before they do, with its anchors
+    met/             where documents meet, part by part
     applied/00000/   documents.parquet, refused.parquet, facts.json: after the second pass
 
 Each is written beside and renamed, so whatever is there is whole.
@@ -52,6 +54,12 @@ class Bench:
     def settled(self) -> Path:
         return self.root / "settled"
 
+    def stripped(self, number: int) -> Path:
+        return self.root / "stripped" / f"{number:05d}"
+
+    def met(self) -> Path:
+        return self.root / "met"
+
     def applied(self, number: int) -> Path:
         return self.root / "applied" / f"{number:05d}"
 
@@ -84,10 +92,13 @@ def beside(folder: Path) -> Generator[Path]:
     half.rename(folder)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Arrow's own format, compressed lightly: parts are written once and read once or twice."""
+def write_table(path: Path, table: pa.Table, packed: bool = True) -> None:
+    """Arrow's own format, compressed lightly: parts are written once and read once or twice.
+
+    One that is not ``packed`` is read where it lies, and of it only what is asked for.
+    """
     with pa.OSFile(str(path), "wb") as file:
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        options = pa.ipc.IpcWriteOptions(compression="lz4" if packed else None)
         with pa.ipc.new_file(file, table.schema, options=options) as writer:
             writer.write_table(table)
 

@@ -3,6 +3,8 @@
     read --> judge each part --> settle by keys --> word the repeated passages --> write each part --> put together
              (workers)          (one process)      (workers)                     (workers)
 
+Where long stretches go, parts are put down before they are written, and compared once more.
+
 Whatever a part has been through lies on disk and is not done again. Which worker did it, and when, leaves no trace.
 """
 
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tutelage.corpus import judging, parts, settling, writing
+from tutelage.corpus import judging, parts, settling, stretches, writing
 from tutelage.corpus.engine import Engine
 from tutelage.corpus.facts import Facts
 from tutelage.corpus.judging import Rules, Told
@@ -68,6 +70,11 @@ def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progr
         stay = writing.keepers(rules)
         list(progress(engine.map(functools.partial(writing.say, rules), stay), "repeated passages", len(stay)))
         writing.join_said(rules, stay)
+    if rules.stretches:
+        results = engine.map(functools.partial(writing.strip, rules), made.numbers)
+        _add(made, list(progress(results, "long stretches", len(made.numbers))))
+        sizes = writing.sizes(rules)
+        _timed(made, "comparing stretches", lambda: stretches.settle(rules.bench, sizes, rules.stretches))
     results = engine.map(functools.partial(writing.apply, rules), made.numbers)
     _add(made, list(progress(results, "writing", len(made.numbers))))
     for number in made.numbers:

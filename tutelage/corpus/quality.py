@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tutelage.corpus import statistics
+from tutelage.corpus.characters import Floats
 from tutelage.corpus.rules import PROFILES, RULES, Mask, Measured, Rule
-from tutelage.corpus.statistics import Floats, Statistics
+from tutelage.corpus.statistics import Statistics
 from tutelage.errors import SettingsError
 
 Verdict = tuple[str, str] | None

@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.corpus.statistics import Floats, Statistics
+from tutelage.corpus.characters import Floats
+from tutelage.corpus.statistics import Statistics
 
 Mask = npt.NDArray[np.bool_]
 

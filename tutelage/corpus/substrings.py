@@ -3,6 +3,8 @@
 Documents that are not alike as a whole can share a long stretch; it stays in one of them. Letters decide, as everywhere
 in `tutelage.corpus.hashing`: two stretches are the same if their units are.
 
+A stretch is passed over if each of its anchors stands in a still earlier document too that shares less than the length.
+
 1. `anchors` of each part; 2. `meetings` from the anchors alone; 3. `cut` of each part, with the text of the documents
 that `Meetings.wanted` names.
 
@@ -150,7 +152,7 @@ def cut(texts: Texts, first: int, met: Meetings, originals: Mapping[int, str]) -
     """
     text = column(texts)
     low, high = np.searchsorted(met.documents, [first, first + len(text)])
-    known: dict[int, _Units] = {}
+    known: dict[int, Hashes] = {}
     removed: list[Cut] = []
     starts: list[int] = []
     ends: list[int] = []
@@ -165,8 +167,8 @@ def cut(texts: Texts, first: int, met: Meetings, originals: Mapping[int, str]) -
             if place < covered:
                 continue
             if original not in known:
-                known[original] = _units(column([originals[original]]), 0)
-            begin, end = _reach(mine.hashes, known[original].hashes, place, other)
+                known[original] = _units(column([originals[original]]), 0).hashes.copy()
+            begin, end = _reach(mine.hashes, known[original], place, other)
             begin = max(begin, covered)
             if end - begin < met.length:
                 continue

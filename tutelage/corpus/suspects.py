@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tutelage.corpus.characters import Floats, buffers, decode
 from tutelage.corpus.hashing import compiled
-from tutelage.corpus.statistics import Floats, buffers, decode
 
 Weights = npt.NDArray[np.float32]
 

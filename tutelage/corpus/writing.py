@@ -10,7 +10,18 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
-from tutelage.corpus import cleaning, fluency, paragraphs, parts, python_docs, quality, settling, splits, tables
+from tutelage.corpus import (
+    cleaning,
+    fluency,
+    paragraphs,
+    parts,
+    python_docs,
+    quality,
+    settling,
+    splits,
+    stretches,
+    tables,
+)
 from tutelage.corpus.facts import Facts, excerpt, size
 from tutelage.corpus.judging import Clock, Rules, Told, count_refusal, shelf
 from tutelage.corpus.languages import length
@@ -21,11 +32,7 @@ from tutelage.run import write_json
 LENGTHS = 24
 """Bins of the histogram of lengths: powers of two, in characters."""
 WORDINGS = "passages.json"
-
-
-def first_numbers(sizes: Sequence[int]) -> list[int]:
-    """The number of each part's first document."""
-    return [sum(sizes[:place]) for place in range(len(sizes))]
+ONLY_REPEATS = ("only_repeats", "next to nothing but passages that others have too")
 
 
 def say(rules: Rules, number: int) -> None:
@@ -42,7 +49,7 @@ def say(rules: Rules, number: int) -> None:
 
 def keepers(rules: Rules) -> list[int]:
     """The parts in which a repeated passage stays."""
-    edges = np.cumsum(_sizes(rules)[0])
+    edges = np.cumsum(sizes(rules))
     return np.unique(np.searchsorted(edges, settling.repeated(rules.bench).keepers, side="right")).tolist()
 
 
@@ -63,14 +70,56 @@ def said(rules: Rules) -> dict[int, str]:
     return {int(key): text for key, text in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
+def strip(rules: Rules, number: int) -> Told:
+    """Writes ``stripped/NNNNN``: a part without all that goes before long stretches do."""
+    bench = rules.bench
+    if bench.stripped(number).exists():
+        return Told(0, 0, {})
+    clock = Clock()
+    left = _stripped(rules, number, clock)
+    stretches.write(bench, number, left, rules.stretches)
+    clock.lap("keys of stretches")
+    stay = np.flatnonzero(left.stays).tolist()
+    return Told(len(stay), sum(size(left.documents[row].text) for row in stay), clock.seconds)
+
+
 def apply(rules: Rules, number: int) -> Told:
     """Writes ``applied/NNNNN``: the documents that stay, all refusals, what was counted."""
     bench = rules.bench
     if bench.applied(number).exists():
         return Told(0, 0, {})
-    clock, facts = Clock(), Facts()
-    table = parts.read_table(bench.judged(number) / "documents.arrow")
-    verdicts = parts.read_table(bench.settled() / f"{number:05d}.arrow")
+    clock = Clock()
+    early = parts.read_table(bench.judged(number) / "refused.arrow")
+    if rules.stretches:
+        left = stretches.read(bench, number)
+        clock.lap("reading")
+        left = _without_stretches(rules, number, left)
+        clock.lap("long stretches")
+    else:
+        left = _stripped(rules, number, clock)
+    documents, stays, refused, facts = left
+    held = parts.read_table(bench.settled() / f"{number:05d}.arrow", ("held_out",)).column(0).to_pylist()
+    profiles = parts.read_table(bench.judged(number) / "documents.arrow", ("profile",)).column(0).to_pylist()
+    kept: list[Document] = []
+    for row in np.flatnonzero(stays).tolist():
+        kept.append(replace(documents[row], split="held_out" if held[row] else "train"))
+        facts.add("profiles", profiles[row], 1, size(documents[row].text))
+    kept = _parted(rules, list(cut(kept, rules.max_characters)))
+    for document in kept:
+        _count(document, facts)
+    with parts.beside(bench.applied(number)) as folder:
+        tables.write(folder / "documents.parquet", tables.document_table(kept))
+        tables.write(folder / "refused.parquet", pa.concat_tables([early, refused]))
+        facts.write(folder / "facts.json")
+    clock.lap("writing")
+    return Told(len(kept), facts.bytes_of("kept"), clock.seconds)
+
+
+def _stripped(rules: Rules, number: int, clock: Clock) -> stretches.Left:
+    """A part without copies, unlikely text and repeated passages."""
+    facts = Facts()
+    table = parts.read_table(rules.bench.judged(number) / "documents.arrow", tables.DOCUMENT)
+    verdicts = parts.read_table(rules.bench.settled() / f"{number:05d}.arrow")
     documents = tables.unpacked(table)
     stays = np.array([rule == "" for rule in verdicts.column("rule").to_pylist()], dtype=bool)
     refused = [
@@ -78,41 +127,46 @@ def apply(rules: Rules, number: int) -> Told:
         for row in np.flatnonzero(~stays).tolist()
     ]
     clock.lap("reading")
-    profiles = table.column("profile").to_pylist()
     _by_letters(rules, documents, stays, refused)
     clock.lap("letters")
     documents = _without_repeats(rules, number, documents, stays, refused, facts)
     clock.lap("repeated paragraphs")
-    held = verdicts.column("held_out").to_pylist()
-    kept = [
-        replace(document, split="held_out" if held[row] else "train")
-        for row, document in enumerate(documents)
-        if stays[row]
-    ]
-    for row in np.flatnonzero(stays).tolist():
-        facts.add("profiles", profiles[row], 1, size(documents[row].text))
-    kept = _parted(rules, list(cut(kept, rules.max_characters)))
     for refusal in refused:
         count_refusal(facts, refusal)
-    for document in kept:
-        _count(document, facts)
-    with parts.beside(bench.applied(number)) as folder:
-        tables.write(folder / "documents.parquet", tables.document_table(kept))
-        early = parts.read_table(bench.judged(number) / "refused.arrow")
-        tables.write(folder / "refused.parquet", pa.concat_tables([early, tables.refusal_table(refused)]))
-        facts.write(folder / "facts.json")
-    clock.lap("writing")
-    return Told(len(kept), facts.bytes_of("kept"), clock.seconds)
+    return stretches.Left(documents, stays, tables.refusal_table(refused), facts)
+
+
+def _without_stretches(rules: Rules, number: int, left: stretches.Left) -> stretches.Left:
+    """What `_stripped` gave without long stretches; a document of which next to nothing is left goes."""
+    before = list(left.documents)
+    removed = stretches.cut(rules.bench, number, left, sizes(rules), rules.stretches)
+    refused: list[Refusal] = []
+    for one in removed:
+        document = before[one.row]
+        left.facts.add("stretches", "all", 1, size(one.text))
+        left.facts.sample(
+            "stretches", f"{document.id}\t{one.text}",
+            {"id": document.id, "source": document.source, "language": document.language,
+             "name": document.metadata.get("name", ""), "original": one.original, "text": excerpt(one.text)},
+        )  # fmt: skip
+    cut_rows = sorted({one.row for one in removed})
+    for row in cut_rows:
+        if _says_nothing(rules, left.documents[row].text.removeprefix(stretches.heading(before[row]))):
+            left.stays[row] = False
+            refused.append(Refusal(before[row], *ONLY_REPEATS))
+            count_refusal(left.facts, refused[-1])
+    left.facts.add("stretch_documents", "all", len(cut_rows))
+    return left._replace(refused=pa.concat_tables([left.refused, tables.refusal_table(refused)]))
 
 
 def _first(rules: Rules, number: int) -> int:
-    return _sizes(rules)[1][number]
+    return sum(sizes(rules)[:number])
 
 
 @cache
-def _sizes(rules: Rules) -> tuple[list[int], list[int]]:
-    sizes = json.loads((rules.bench.settled() / "sizes.json").read_text(encoding="utf-8"))
-    return sizes, first_numbers(sizes)
+def sizes(rules: Rules) -> list[int]:
+    """How many documents each part has that passed the first pass."""
+    return json.loads((rules.bench.settled() / "sizes.json").read_text(encoding="utf-8"))
 
 
 @cache
@@ -127,7 +181,7 @@ def _letters(rules: Rules) -> fluency.Model:
 
 def forget() -> None:
     """Drops what is remembered of a run: another one may work in the same place."""
-    for remembered in (_sizes, _index, _letters):
+    for remembered in (sizes, _index, _letters):
         remembered.cache_clear()
 
 
@@ -160,14 +214,18 @@ def _without_repeats(
     for row in cut:
         text = stripped.texts[row].as_py().strip("\n")
         shorter = replace(documents[row], text=text)
-        body = python_docs.body(shorter)
-        if len(body) < rules.quality.min_characters and length(body) < rules.quality.min_characters:
+        if _says_nothing(rules, python_docs.body(shorter)):
             stays[row] = False
-            refused.append(Refusal(documents[row], "only_repeats", "next to nothing but passages that others have too"))
+            refused.append(Refusal(documents[row], *ONLY_REPEATS))
         else:
             found[row] = shorter
     facts.add("repeated_documents", "all", len(cut))
     return found
+
+
+def _says_nothing(rules: Rules, body: str) -> bool:
+    least = rules.quality.min_characters
+    return len(body) < least and length(body) < least
 
 
 def cut(documents: Sequence[Document], longest: int) -> Iterator[Document]:
@@ -193,7 +251,7 @@ def cut(documents: Sequence[Document], longest: int) -> Iterator[Document]:
 
 def _parted(rules: Rules, pieces: Sequence[Document]) -> list[Document]:
     """The pieces; those of the only document there is are parted, else nothing could be held out."""
-    if sum(_sizes(rules)[0]) > 1 or rules.share <= 0:
+    if sum(sizes(rules)) > 1 or rules.share <= 0:
         return list(pieces)
     values = np.array([splits.value(piece.id, rules.seed) for piece in pieces], np.uint64)
     held = splits.held_out(values, values, np.arange(len(pieces)), rules.share)

@@ -121,8 +121,9 @@ class Tile:
 
 def page(card: Card) -> str:
     """The card as HTML, whole."""
+    here = Path(__file__)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader([here.parent / "templates", here.parents[1] / "templates"]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

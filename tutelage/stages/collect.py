@@ -47,7 +47,7 @@ class Recipe:
     judge: Literal["rule", "people", "votes"] = "rule"
     """Who judges: the rule, people to whom the answers are then shown, or those whose votes stand in a file."""
     votes: Path | None = None
-    """With `judge: votes`: a snapshot, its folder or its one file, or comparisons in any of the usual shapes; who judged is kept."""
+    """With `judge: votes`: a snapshot's folder or file, or comparisons in any usual shape; who judged is kept."""
     model: Annotated[Path, Input("model")] | None = None
     """With `judge: rule` or `people`: the model whose answers are compared."""
     prompts: Annotated[Path, Input("conversations")] | None = None

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tutelage import settings
-from tutelage.errors import RecordError
+from tutelage.errors import RecordError, SettingsError
 from tutelage.run import Run, write_json
 from tutelage.settings import Input
 
@@ -69,6 +69,9 @@ class Recipe:
     """Whether to leave out documents that nearly repeat another one; exact repetitions always go."""
     repeated_paragraphs: bool = True
     """Whether to leave out passages that many documents share, but once."""
+    shared_stretches: Annotated[int, Field(ge=0)] = 0
+    """Words, or Chinese characters, of the shortest stretch that goes where an earlier document has it word for word,
+    such as 100; 20 or more. 0 leaves all."""
     held_out_share: Annotated[float, Field(ge=0, le=0.5)] = 0.04
     """Share of the parts of packages, of the files or of the rows of tables that are held out, each with what is like
     it."""
@@ -86,13 +89,14 @@ def execute(recipe: Recipe, run: Run) -> None:
     """Writes ``documents/``, ``refused/``, ``card.json`` and ``card.html``.
 
     Raises:
-        SettingsError: a licence, a rule or a profile that there is none of.
+        SettingsError: a licence, a rule or a profile that there is none of, or stretches too short.
         RecordError: a source cannot be read, or everything in it is refused.
     """
     from tutelage.corpus import card, engine, judging, licences, pipeline, quality, reading
 
     listed = reading.listings(recipe.sources, recipe.tests)
     _check_licences(recipe)
+    _check_stretches(recipe)
     gate = licences.Gate(
         licences.OPEN | frozenset(recipe.allow_licences),
         frozenset(recipe.refuse_licences),
@@ -112,6 +116,7 @@ def execute(recipe: Recipe, run: Run) -> None:
         tests=_places(recipe.tests),
         near_duplicates=recipe.near_duplicates,
         paragraphs=recipe.repeated_paragraphs,
+        stretches=recipe.shared_stretches,
         max_characters=recipe.max_characters,
         share=recipe.held_out_share,
         seed=recipe.seed,
@@ -146,6 +151,16 @@ def _check_licences(recipe: Recipe) -> None:
 
     for name in ("allow_licences", "refuse_licences", "ask_licences"):
         licences.check_names(getattr(recipe, name), f"prepare: {name}")
+
+
+def _check_stretches(recipe: Recipe) -> None:
+    from tutelage.corpus import stretches
+
+    if 0 < recipe.shared_stretches < stretches.LEAST:
+        raise SettingsError(
+            f"prepare: shared_stretches: {recipe.shared_stretches}: so few words many documents share by chance: "
+            f"give {stretches.LEAST} or more, or 0"
+        )
 
 
 def _stated(recipe: Recipe) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from numpy.typing import ArrayLike
 
 from tutelage.feedback.selection import SHARE, UNIFORM, choose
-from tutelage.web.projects import NewItem, Projects
+from tutelage.web.items import NewItem
+from tutelage.web.projects import Projects
 from tutelage.web.refusal import Refusal
 
 

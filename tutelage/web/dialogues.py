@@ -26,8 +26,9 @@ from tutelage.web.answers import Question, clean
 from tutelage.web.audit import canonical
 from tutelage.web.database import Database, Transaction
 from tutelage.web.ids import new_id, plain
+from tutelage.web.items import NewItem, NewResponse
 from tutelage.web.models import Drawn, Models
-from tutelage.web.projects import NewItem, NewResponse, put, questions_of
+from tutelage.web.projects import put, questions_of
 from tutelage.web.queue import Lease, lease_of, may_judge, shuffled
 from tutelage.web.queue_statements import ADD_SEAT, MY_SEAT, PASS
 from tutelage.web.refusal import Refusal

@@ -32,7 +32,7 @@ from tutelage.errors import RecordError
 from tutelage.feedback import exchange
 from tutelage.feedback.snapshot import Candidate, is_header
 from tutelage.records import Message
-from tutelage.web.projects import NewItem, NewResponse
+from tutelage.web.items import NewItem, NewResponse
 from tutelage.web.refusal import Refusal
 
 MAX_BYTES = 1 << 30

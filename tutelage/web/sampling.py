@@ -15,8 +15,9 @@ from tutelage.inference.language_model import Sampling
 from tutelage.web.answers import Question
 from tutelage.web.audit import canonical
 from tutelage.web.database import Database, Transaction
+from tutelage.web.items import MAX_RESPONSES, NewItem, NewResponse
 from tutelage.web.models import Drawn, Models
-from tutelage.web.projects import MAX_RESPONSES, NewItem, NewResponse, Projects, allowed, questions_of
+from tutelage.web.projects import Projects, allowed, questions_of
 from tutelage.web.refusal import Refusal
 
 GROUP = 16

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,36 +18,18 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from tutelage.feedback import exchange, snapshot
-from tutelage.feedback.snapshot import Asked, Candidate, Given, Header, Opinion, Row
+from tutelage.feedback.snapshot import Asked, Header, Row
 from tutelage.web import schema
-from tutelage.web.answers import clean, kept
+from tutelage.web.answers import clean
 from tutelage.web.audit import canonical
+from tutelage.web.counting import AT_A_TIME, Query, counted
 from tutelage.web.database import Database, Transaction
 from tutelage.web.ids import new_id, plain
 from tutelage.web.projects import allowed, questions_of
 from tutelage.web.refusal import Refusal
 
-AT_A_TIME = 400
-"""Items in one piece: few enough for one statement's parameters."""
-HELD_OUT = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """What a snapshot is to hold."""
-
-    min_answers: int = 1
-    """Items with fewer are left out."""
-    guideline_from: int = 0
-    """Answers given under an older version of the guideline are left out."""
-    gold: bool = False
-    """Whether answers to gold items are there; no training record is made of them."""
-    set_aside: bool = False
-    """Whether what was set aside is there nevertheless."""
-    uniform_only: bool = False
-    """Only items that were drawn evenly: what is measured on them is not biased by any rule."""
-    held_out_share: float = HELD_OUT
-    """Of the prompts."""
+PLAIN = Query()
+"""All that counts, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +77,7 @@ def preview(c: Connection, project: str, query: Query) -> Counts:
     """What a snapshot made now would hold."""
     items = answers = decided = 0
     people: set[str] = set()
-    for row in _rows(c, project, query):
+    for row in counted(c, project, query):
         items += 1
         answers += len(row.answers)
         decided += row.decided is not None
@@ -103,7 +85,7 @@ def preview(c: Connection, project: str, query: Query) -> Counts:
     return Counts(items, answers, len(people), decided)
 
 
-def make(database: Database, by: str, project: str, name: str, query: Query = Query(), *, origin: str = "") -> str:
+def make(database: Database, by: str, project: str, name: str, query: Query = PLAIN, *, origin: str = "") -> str:
     """Makes a snapshot; gives its id.
 
     Raises:
@@ -121,7 +103,7 @@ def make(database: Database, by: str, project: str, name: str, query: Query = Qu
         hashed, people = hashlib.sha256(), set[str]()
         items = answers = place = 0
         upto = int(c.scalar(select(func.max(schema.judgment.c.number)).where(_of(project))) or 0)
-        for piece in _pieces(_rows(c, project, query)):
+        for piece in _pieces(counted(c, project, query)):
             body = "".join(snapshot.line(row) for row in piece).encode()
             hashed.update(body)
             items, answers = items + len(piece), answers + sum(len(row.answers) for row in piece)
@@ -279,122 +261,3 @@ def _pieces(found: Iterator[Row]) -> Iterator[list[Row]]:
             piece = []
     if piece:
         yield piece
-
-
-def _rows(c: Connection, project: str, query: Query) -> Iterator[Row]:
-    """The rows of a project that are asked for, by the items' numbers."""
-    item = schema.item.c
-    aside = [] if query.set_aside else list(c.execute(_ASIDE.where(schema.set_aside.c.project == project)))
-    last = -1
-    while True:
-        wanted = (
-            select(schema.item, schema.prompt.c.messages, schema.prompt.c.language, schema.prompt.c.source,
-                   schema.prompt.c.split)
-            .where(item.project == project, item.number > last, schema.prompt.c.number == item.prompt)
-            .where((item.done > 0) | (item.state == "closed"))
-            .order_by(item.number).limit(AT_A_TIME)
-        )  # fmt: skip
-        found = c.execute(wanted).all()
-        if not found:
-            return
-        last = found[-1].number
-        chosen = [
-            row
-            for row in found
-            if (query.gold or row.lane != schema.GOLD) and (not query.uniform_only or row.sampled in ("all", "uniform"))
-        ]
-        yield from _filled(c, project, chosen, query, aside)
-
-
-def _filled(c: Connection, project: str, items: Sequence[Any], query: Query, aside: Sequence[Any]) -> Iterator[Row]:
-    numbers = [row.number for row in items]
-    candidates = _candidates(c, numbers)
-    opinions = _opinions(c, numbers, query, aside)
-    decided = _decided(c, project, numbers, candidates)
-    for row in items:
-        answers = tuple(opinions.get(row.number, ()))
-        word = decided.get(row.number)
-        if len(answers) < query.min_answers and word is None:
-            continue
-        prompt = snapshot.prompt_of(json.loads(row.messages), row.id)
-        split = "held_out" if row.split == "held_out" else snapshot.split_of(prompt, query.held_out_share)
-        yield Row(
-            item=row.id, prompt=prompt, responses=tuple(candidates.get(row.number, ())), answers=answers,
-            decided=word, language=row.language, source=row.source, split=split, sampled=row.sampled,
-            p_select=row.p_select, gold=row.lane == schema.GOLD,
-        )  # fmt: skip
-
-
-def _candidates(c: Connection, numbers: Sequence[int]) -> dict[int, list[Candidate]]:
-    place, response, model = schema.item_response.c, schema.response.c, schema.model.c
-    wanted = (
-        select(place.item, response.text, response.sampling, model.name, model.sha256, model.licence)
-        .join_from(schema.item_response, schema.response, place.response == response.number)
-        .outerjoin(schema.model, model.number == response.model)
-        .where(place.item.in_(numbers)).order_by(place.item, place.slot)
-    )  # fmt: skip
-    found: dict[int, list[Candidate]] = {}
-    for row in c.execute(wanted):
-        found.setdefault(row.item, []).append(
-            Candidate(
-                text=row.text, model=row.name or "", model_sha256=row.sha256 or "", licence=row.licence or "",
-                sampling=json.loads(row.sampling),
-            )
-        )  # fmt: skip
-    return found
-
-
-def _opinions(c: Connection, numbers: Sequence[int], query: Query, aside: Sequence[Any]) -> dict[int, list[Opinion]]:
-    judgment, seat, value = schema.judgment.c, schema.seat.c, schema.judgment_value.c
-    wanted = (
-        select(schema.judgment)
-        .where(judgment.item.in_(numbers), seat.item == judgment.item, seat.account == judgment.account)
-        .where(seat.revision == judgment.revision, seat.state == "answered")
-        .where(judgment.guideline >= query.guideline_from).order_by(judgment.number)
-    )  # fmt: skip
-    counted = [
-        row
-        for row in c.execute(wanted)
-        if not any(row.account == one.account and row.submitted >= one.since for one in aside)
-    ]
-    said: dict[int, list[Given]] = {}
-    for start in range(0, len(counted), AT_A_TIME):
-        mine = [row.number for row in counted[start : start + AT_A_TIME]]
-        values = select(schema.judgment_value).where(value.judgment.in_(mine))
-        for row in c.execute(values.order_by(value.judgment, value.question, value.slot)):
-            said.setdefault(row.judgment, []).append(
-                Given(question=row.question, slot=row.slot, num=row.num, text=row.text, cannot_tell=row.cannot_tell)
-            )
-    found: dict[int, list[Opinion]] = {}
-    for row in counted:
-        found.setdefault(row.item, []).append(
-            Opinion(
-                id=row.id, rater=row.account, values=tuple(said.get(row.number, ())), guideline=row.guideline,
-                shown=tuple(json.loads(row.shown)), seconds=row.active_ms / 1000, submitted=row.submitted,
-                rule=row.conflict_rule, note=row.note,
-            )
-        )  # fmt: skip
-    return found
-
-
-def _decided(
-    c: Connection, project: str, numbers: Sequence[int], candidates: dict[int, list[Candidate]]
-) -> dict[int, Opinion]:
-    """The last decision about each item, unless it was sent back since."""
-    decision = schema.decision
-    wanted = select(decision).where(decision.c.item.in_(numbers)).order_by(decision.c.number)
-    found: dict[int, Opinion] = {}
-    questions = None
-    for row in c.execute(wanted):
-        if row.kind != "decide":
-            if row.kind == "send_back":
-                found.pop(row.item, None)
-            continue
-        questions = questions or questions_of(c, project)
-        values = kept(questions, range(len(candidates.get(row.item, ()))), json.loads(row.said))
-        given = tuple(Given(**asdict(value)) for value in values)
-        found[row.item] = Opinion(id=row.id, rater=row.account, values=given, submitted=row.at, note=row.note)
-    return found
-
-
-_ASIDE = select(schema.set_aside.c.account, schema.set_aside.c.since).where(schema.set_aside.c.lifted_at.is_(None))

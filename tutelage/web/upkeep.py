@@ -21,11 +21,11 @@ from tutelage.errors import SettingsError
 from tutelage.run import sync
 from tutelage.web import audit, intake, judgments, schema, snapshots
 from tutelage.web.answers import Question
+from tutelage.web.counting import Query
 from tutelage.web.database import Database, address
 from tutelage.web.ids import plain
 from tutelage.web.projects import NewProject, Projects
 from tutelage.web.refusal import DatabaseError, Refusal
-from tutelage.web.snapshots import Query
 
 
 def verify(where: str | Path, anchor: str = "") -> list[str]:

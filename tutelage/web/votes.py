@@ -18,8 +18,9 @@ from sqlalchemy import Connection, bindparam, case, literal_column, select
 from tutelage.feedback.agreement import Level
 from tutelage.web import schema
 from tutelage.web.answers import Question, Value, said
+from tutelage.web.items import MAX_RESPONSES
 from tutelage.web.prepared import Prepared
-from tutelage.web.projects import MAX_RESPONSES, questions_of
+from tutelage.web.projects import questions_of
 
 Floats = NDArray[numpy.float64]
 Whole = NDArray[numpy.int64]

@@ -21,9 +21,10 @@ from site_of_tests import PASSWORD
 
 from tutelage.inference.language_model import Reply, Sampling
 from tutelage.records import Message
+from tutelage.web.items import NewItem, NewResponse
 from tutelage.web.label.presets import PRESETS, RULES
 from tutelage.web.models import Models
-from tutelage.web.projects import NewItem, NewProject, NewResponse
+from tutelage.web.projects import NewProject
 from tutelage.web.sampling import Wanted
 from tutelage.web.sessions import Session
 from tutelage.web.snapshots import make as make_snapshot
@@ -50,11 +51,12 @@ MODELS = ("first/sft", "first/dpo", "first/ppo")
 
 
 class Scripted(Parrot):
-    """Says one of the answers."""
+    """Says one of the answers; two models never the same."""
 
     def replies(self, prompts: Sequence[Sequence[Message]], sampling: Sampling) -> list[Reply]:
         time.sleep(0.2)
-        texts = [ANSWERS[(sampling.seed + place) % len(ANSWERS)] for place in range(len(prompts))]
+        own = MODELS.index(f"first/{self.name}") % 2
+        texts = [ANSWERS[(2 * (sampling.seed + place) + own) % len(ANSWERS)] for place in range(len(prompts))]
         return [Reply(text=text, finish_reason="stop", prompt_tokens=1, completion_tokens=1) for text in texts]
 
 
@@ -85,6 +87,9 @@ def fill(house: House) -> dict[str, tuple[Session | None, str]]:
     )  # fmt: skip
     house.label.quiz.fill(owner.account, projects["compare"], [known] * 5)
     make_snapshot(house.database, owner.account, projects["compare"], "first round")
+    gone = house.label.keys.make(owner.account, projects["compare"], "last year's robot", ["items"], 30)
+    house.label.keys.revoke(owner.account, projects["compare"], gone.id)
+    house.label.keys.make(owner.account, projects["compare"], "nightly snapshots", ["read", "export"], 90)
     invited = house.accounts.invite(owner.account, projects["rank"], "annotator")
     item = house.rows(f"select id from item where project = '{projects['compare']}' and done >= 3 order by number")[0][
         0
@@ -105,7 +110,7 @@ def fill(house: House) -> dict[str, tuple[Session | None, str]]:
         "new-project": (owner, "/projects/new"), "board": (owner, f"{compare}/board"),
         "people": (owner, f"{compare}/people"), "items": (owner, f"{compare}/items"),
         "decide": (owner, f"{compare}/items/{item}"), "editor": (owner, f"{compare}/editor"),
-        "data": (owner, f"{compare}/data"), "log": (owner, f"{compare}/log"),
+        "data": (owner, f"{compare}/data"), "keys": (owner, f"{compare}/keys"), "log": (owner, f"{compare}/log"),
     }  # fmt: skip
 
 
@@ -225,8 +230,21 @@ def shoot(house: House, folder: Path, wanted: list[str]) -> None:
                         browser.call("Network.setCookie", name="session", value=session.token, url=house.url)
                     browser.open(house.url + path)
                     time.sleep(0.4)
+                    if name == "keys":
+                        make_key(house, browser)
                     browser.run("document.activeElement.blur()")
                     browser.screenshot(folder / f"{name}-{size}-{'dark' if dark else 'light'}.png")
+
+
+def make_key(house: House, browser: Browser) -> None:
+    """A key as it is shown, once; the one that was made for the picture before goes."""
+    gone = "delete from api_key where name = 'import of new pairs'"
+    house.database.write(lambda t: t.connection.exec_driver_sql(gone) and None)
+    browser.click("#name")
+    browser.type("import of new pairs")
+    browser.click("input[name=items]")
+    browser.click("form button.main")
+    browser.until("document.querySelector('.once')")
 
 
 if __name__ == "__main__":

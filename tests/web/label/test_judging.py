@@ -7,7 +7,7 @@ from house import House, Visitor, task_of
 
 from tutelage.records import Message
 from tutelage.web.answers import Question
-from tutelage.web.projects import NewItem, NewResponse
+from tutelage.web.items import NewItem, NewResponse
 
 HHH = tuple(Question(key=key, kind="compare", dimension=key) for key in ("harmless", "overall"))
 

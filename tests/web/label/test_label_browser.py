@@ -14,9 +14,9 @@ from site_of_tests import PASSWORD
 
 from tutelage.records import Message
 from tutelage.web.answers import Question
+from tutelage.web.items import NewItem, NewResponse
 from tutelage.web.label.presets import RULES
 from tutelage.web.label.task_words import TASK
-from tutelage.web.projects import NewItem, NewResponse
 from tutelage.web.sessions import Session
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(BINARY is None, reason="Chromium is not installed")]

@@ -4,25 +4,14 @@ What each route allows is written out here once more, by hand: a route that is n
 whose permission has changed.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
-import httpx
 import pytest
-from house import HASHER, House, Visitor, served
-from site_of_tests import PASSWORD
-from starlette.responses import Response
+from house import HASHER, Visitor
+from town import BY_SESSION, EVERYONE, REACHED, Town, name, send
 
 import tutelage.web.label.application as application
-from tutelage.web.keys import Keys, NewKey
-from tutelage.web.label.gate import visitor_csrf
 from tutelage.web.label.services import Site
-from tutelage.web.label.visit import Route
 from tutelage.web.sessions import DAY
 
-EVERYONE = ("nobody", "stranger", "maker", "viewer", "annotator", "reviewer", "manager", "owner")
 SIGNED_IN = EVERYONE[1:]
 MAKERS = ("maker", "owner")
 INSIDE = EVERYONE[3:]
@@ -101,103 +90,10 @@ TABLE = {
     "POST /p/{project}/keys": MANAGERS,
     "POST /p/{project}/keys/revoke": MANAGERS,
 }
-KEYED = {
-    "POST /api/p/{project}/items": "items",
-    "GET /api/p/{project}/board": "read",
-    "GET /api/p/{project}/snapshots": "export",
-    "POST /api/p/{project}/snapshots": "export",
-    "GET /api/p/{project}/snapshots/{snapshot}/{shape}": "export",
-}
-"""What a program may ask, and for what its key must be."""
-SCOPES = ("read", "items", "export")
-BY_SESSION = tuple(route for route in application.ROUTES if route.permission.key is None)
-BY_KEY = tuple(route for route in application.ROUTES if route.permission.key is not None)
-REACHED = 204
-
-
-def name(route: Route) -> str:
-    return f"{route.method} {route.path}"
-
-
-class Town:
-    """A house with one project and somebody in every role; its endpoints only say that they were reached."""
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-        owner = house.person("owner")
-        self.project = house.project(owner)
-        [self.item, *_] = house.fill(owner, self.project, 3)
-        self.account = owner.account
-        self.sessions: dict[str, Any] = {"nobody": None, "owner": owner, "maker": house.person("maker")}
-        for role in ("viewer", "annotator", "reviewer", "manager"):
-            self.sessions[role] = house.member(owner, self.project, role, role)  # type: ignore[arg-type]
-        other = house.project(self.sessions["maker"])
-        self.sessions["stranger"] = house.member(self.sessions["maker"], other, "stranger")
-        for role, session in self.sessions.items():
-            if session is not None:
-                self.sessions[role] = house.sessions.sign_in(f"{role}@example.org", PASSWORD)
-
-    def visitor(self, role: str, **headers: str) -> Visitor:
-        visitor = self.house.visitor(self.sessions[role], **headers)
-        if role == "nobody":
-            visitor.client.cookies.set("visitor", "a" * 24)
-            visitor.csrf = visitor_csrf("a" * 24)
-        return visitor
-
-    def path(self, route: Route, **changed: str) -> str:
-        values = {
-            "project": self.project, "item": self.item, "account": self.account, "link": "x" * 43,
-            "snapshot": "0" * 26, "shape": "preference", **changed,
-        }  # fmt: skip
-        return route.path.format(**values)
-
-    def ask(self, visitor: Visitor, route: Route, **changed: str) -> httpx.Response:
-        path = self.path(route, **changed)
-        if route.method == "GET":
-            return visitor.client.get(path)
-        return send(visitor, route, path)
-
-
-def send(visitor: Visitor, route: Route, path: str, **headers: str) -> httpx.Response:
-    """A body of the right kind, and the word where it belongs."""
-    match route.takes:
-        case "form":
-            data = {"csrf": visitor.csrf} if visitor.csrf else {}
-            return visitor.client.post(path, data={**data, "x": "y"}, headers=headers)
-        case "json":
-            return visitor.client.post(path, json={}, headers={"X-CSRF": visitor.csrf, **headers})
-        case _:
-            return visitor.client.post(path, content=b"x", headers={"X-CSRF": visitor.csrf, **headers})
-
-
-async def reached(_visit: object) -> Response:
-    return Response(status_code=REACHED)
-
-
-@pytest.fixture(scope="module")
-def town(ready_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """With endpoints that say no more than that somebody came so far."""
-    file = tmp_path_factory.mktemp("town") / "label.db"
-    file.write_bytes(ready_file.read_bytes())
-    hollow = [replace(route, endpoint=reached) for route in application.ROUTES]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("house.application", lambda site: application.application(site, hollow))
-        with served(file) as house:
-            yield Town(house)
-
-
-@pytest.fixture(scope="module")
-def living(ready_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """With everything that is behind the doors."""
-    file = tmp_path_factory.mktemp("living") / "label.db"
-    file.write_bytes(ready_file.read_bytes())
-    with served(file) as house:
-        yield Town(house)
 
 
 def test_every_route_is_in_the_table():
     assert {name(route) for route in BY_SESSION} == set(TABLE)
-    assert {name(route) for route in BY_KEY} == set(KEYED)
 
 
 @pytest.mark.parametrize("role", EVERYONE)
@@ -222,72 +118,6 @@ def test_what_is_not_there_looks_like_what_is_not_theirs(town: Town, project: st
     for route in BY_SESSION:
         if "{project}" in route.path:
             assert town.ask(visitor, route, project=project).status_code == 404, name(route)
-
-
-def keyed(town: Town, secret: str, **headers: str) -> Visitor:
-    """A program: it has a key, and neither a cookie nor an origin."""
-    visitor = town.house.visitor(None, **{"Authorization": f"Bearer {secret}", **headers})
-    if "Origin" not in headers:
-        del visitor.client.headers["Origin"]
-    return visitor
-
-
-def key(town: Town, *scopes: str, by: str = "owner", project: str = "", days: int = 90) -> NewKey:
-    keys = Keys(town.house.database)
-    return keys.make(town.sessions[by].account, project or town.project, "robot", scopes, days)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-def test_a_key_opens_what_it_is_for(town: Town, scope: str):
-    program = keyed(town, key(town, scope).secret)
-    for route in BY_KEY:
-        wanted = REACHED if KEYED[name(route)] == scope else 403
-        assert town.ask(program, route).status_code == wanted, name(route)
-
-
-def test_a_key_opens_no_page_and_a_session_no_door_for_keys(town: Town):
-    program = keyed(town, key(town, *SCOPES).secret)
-    for route in BY_SESSION:
-        if route.permission.session:
-            assert town.ask(program, route).status_code in (303, 401, 403), name(route)
-    for role in EVERYONE:
-        for route in BY_KEY:
-            assert town.ask(town.visitor(role), route).status_code == 401, f"{role}: {name(route)}"
-
-
-def test_keys_that_open_nothing(town: Town):
-    good, gone = key(town, *SCOPES), key(town, *SCOPES)
-    other = town.house.project(town.sessions["owner"], name="other")
-    Keys(town.house.database).revoke(town.sessions["owner"].account, town.project, gone.id)
-    bad = {
-        "none": ("-", 401), "cut": (good.secret[:-1], 401), "no letters": ("%00 ~;=", 401),
-        "revoked": (gone.secret, 401),
-        "the session's own token": (town.sessions["owner"].token, 401), "its prefix": (good.secret[:12], 401),
-        "another project's": (key(town, *SCOPES, project=other).secret, 404),
-    }  # fmt: skip
-    for fault, (secret, wanted) in bad.items():
-        program = keyed(town, secret)
-        for route in BY_KEY:
-            assert town.ask(program, route).status_code == wanted, f"{fault}: {name(route)}"
-    for scheme in ("Basic ", "Token ", "", "Bearer"):
-        program = keyed(town, good.secret, Authorization=f"{scheme}{good.secret}")
-        assert {town.ask(program, route).status_code for route in BY_KEY} == {401}, scheme
-    now = town.house.clock.now
-    try:
-        town.house.clock.now += 91 * DAY
-        assert {town.ask(keyed(town, good.secret), route).status_code for route in BY_KEY} == {401}
-    finally:
-        town.house.clock.now = now
-
-
-def test_a_key_needs_no_word_and_only_our_name(town: Town):
-    secret = key(town, *SCOPES).secret
-    for headers, wanted in (
-        ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, REACHED),
-        ({"Host": "evil.example"}, 403),
-    ):
-        for route in BY_KEY:
-            assert town.ask(keyed(town, secret, **headers), route).status_code == wanted, f"{headers}: {name(route)}"
 
 
 def faults(town: Town) -> dict[str, tuple[Visitor, dict[str, str], int]]:
@@ -407,16 +237,6 @@ def test_nothing_breaks_whatever_is_asked(living: Town, role: str):
             answer = living.ask(visitor, route, **changed)
             assert answer.status_code < 500, f"{role}: {name(route)} {changed}: {answer.text[:200]}"
             if answer.status_code in (401, 403, 404, 409, 410, 413, 415, 422, 429) and not route.page:
-                assert set(answer.json()) == {"code", "message", "retry_after"}
-
-
-def test_nothing_breaks_whatever_a_program_asks(living: Town):
-    program = keyed(living, key(living, *SCOPES).secret)
-    for route in BY_KEY:
-        for changed in ({}, {"snapshot": "%00"}, {"shape": "no such"}, {"project": "%00"}):
-            answer = living.ask(program, route, **changed)
-            assert answer.status_code < 500, f"{name(route)} {changed}: {answer.text[:200]}"
-            if answer.status_code >= 400:
                 assert set(answer.json()) == {"code", "message", "retry_after"}
 
 

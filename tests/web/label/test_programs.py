@@ -46,7 +46,8 @@ def test_a_program_fills_a_project_and_takes_out_what_was_said(house: House):
     assert made.status_code == 201, made.text
     [listed] = robot.get(f"{base}/snapshots").json()["snapshots"]
     assert (listed["id"], listed["name"], listed["answers"]) == (made.json()["snapshot"], "round 1", 2)
-    rows = robot.get(f"{base}/snapshots/{listed['id']}/snapshot").text.splitlines()
+    head, *rows = robot.get(f"{base}/snapshots/{listed['id']}/snapshot").text.splitlines()
+    assert json.loads(head)["sha256"] == listed["sha256"]
     assert sorted(json.loads(row)["prompt"][0]["content"] for row in rows) == ["question 0", "question 1"]
     [(key,)] = house.rows("select id from api_key")
     logged = dict(house.rows("select action, origin from audit where origin like 'key %'"))

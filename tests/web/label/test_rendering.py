@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.web.label.rendering import LONGEST_MARKDOWN, rendered
+from tutelage.web.label.task_words import TASK
+from tutelage.web.label.words import PAGES
 
 ALLOWED = set(
     "p br strong em s code pre ul ol li blockquote h1 h2 h3 h4 h5 h6 table thead tbody tr th td hr span".split()
@@ -58,3 +60,7 @@ def test_nothing_but_plain_structure_comes_out(text: str):
 def test_what_is_too_long_is_shown_as_it_is():
     html = rendered("**x** <b>" + "y" * LONGEST_MARKDOWN)
     assert html.startswith("<pre>**x** &lt;b&gt;y")
+
+
+def test_no_word_of_the_pages_has_another_meaning_on_the_task_page():
+    assert not PAGES.keys() & TASK.keys()

@@ -323,7 +323,12 @@ def test_prompts_are_sampled_from_the_page(house: House):
     assert house.rows("select distinct need from item") == [(2,)]
     for query, said in (
         ("models=runs/none", "there are runs/one, runs/two"), ("", "models: name 1 to 8"),
-        ("models=runs/one&answers=0", "answers"), ("models=runs/one&answers=2&temperature=nan", "temperature"),
+        ("models=runs/one&answers=0", "answers: a number from 1 to 26"),
+        ("models=runs/one&answers=27", "answers: a number from 1 to 26"),
+        ("models=runs/one&answers=2&temperature=nan", "temperature: a number from 0 to 5"),
+        ("models=runs/one&answers=2&top_p=0", "top_p: a number from 0.01 to 1"),
+        ("models=runs/one&answers=2&max_new_tokens=5000", "max_new_tokens: a number from 1 to 4096"),
+        ("models=runs/one&answers=2&seed=-1", "seed: a number from 0 to 2147483647"),
     ):  # fmt: skip
         bad = owner.client.post(
             f"/p/{project}/sample?{query}&name=p.jsonl", content=prompts, headers={"X-CSRF": owner.csrf}

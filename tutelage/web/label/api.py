@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 from starlette.responses import JSONResponse, Response
 
 from tutelage.web import board, snapshots
+from tutelage.web.counting import Query
 from tutelage.web.label.data import export
 from tutelage.web.label.making import add_items
 from tutelage.web.label.visit import Route, Visit, keyed
 from tutelage.web.refusal import Refusal
-from tutelage.web.snapshots import Query
 
 
 async def read_board(visit: Visit) -> Response:

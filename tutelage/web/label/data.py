@@ -13,10 +13,10 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from tutelage.feedback.exchange import SHAPES
 from tutelage.web import audit, judgments, schema, snapshots
+from tutelage.web.counting import Query
 from tutelage.web.label.rendering import page
 from tutelage.web.label.visit import Route, Visit, may
 from tutelage.web.refusal import Refusal
-from tutelage.web.snapshots import Query
 
 PAGE = 100
 

@@ -14,7 +14,8 @@ from tutelage.web.answers import MAX_NOTE, clean, kept
 from tutelage.web.audit import canonical, digest
 from tutelage.web.database import Database, Transaction
 from tutelage.web.ids import new_id, plain
-from tutelage.web.projects import EVERYBODY, allowed, questions_of
+from tutelage.web.items import EVERYBODY
+from tutelage.web.projects import allowed, questions_of
 from tutelage.web.queue import release
 from tutelage.web.refusal import Refusal
 

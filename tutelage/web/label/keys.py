@@ -24,9 +24,11 @@ async def _page(visit: Visit, secret: str = "") -> Response:
     name = await visit.site.read(
         lambda c: c.scalar(select(schema.project.c.name).where(schema.project.c.id == visit.project))
     )
+    now = visit.site.database.clock()
+    in_use_first = sorted(listed, key=lambda one: one.revoked is not None or one.expires <= now)
     return page(
-        visit, "keys", project=visit.project, project_name=name, listed=listed, secret=secret, scopes=get_args(Scope),
-        now=visit.site.database.clock(), longest=LONGEST,
+        visit, "keys", project=visit.project, project_name=name, listed=in_use_first, secret=secret,
+        scopes=get_args(Scope), now=now, longest=LONGEST,
     )  # fmt: skip
 
 

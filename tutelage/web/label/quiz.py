@@ -18,8 +18,9 @@ from tutelage.web.answers import Question, clean, kept
 from tutelage.web.audit import canonical
 from tutelage.web.database import Database, Transaction
 from tutelage.web.ids import plain
+from tutelage.web.items import NewItem
 from tutelage.web.marking import is_right
-from tutelage.web.projects import NewItem, allowed, questions_of
+from tutelage.web.projects import allowed, questions_of
 from tutelage.web.refusal import Refusal
 
 ATTEMPTS = 2

@@ -86,7 +86,7 @@ def _number(visit: Visit, name: str, default: float, low: float, high: float) ->
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise Refusal("bad_input", f"{name}: a number from {low:g} to {high:g}")
+        raise Refusal("bad_input", f"{name}: a number from {low:.10g} to {high:.10g}")
     return value
 
 

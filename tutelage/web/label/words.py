@@ -344,7 +344,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "older": ("older", "较旧"),
     "newer": ("newer", "较新"),
     # Keys
-    "keys": ("Keys", "密钥"),
+    "api_keys": ("API keys", "API 密钥"),
     "keys_text": (
         "A key lets a program in, in your name and for this project. Give it with every request as",
         "密钥让程序以你的名义访问本项目。每次请求都附上",
@@ -356,7 +356,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "key_days": ("Days that it lasts", "有效天数"),
     "make_key": ("Make a key", "生成密钥"),
     "key": ("Key", "密钥"),
-    "key_once": ("It is shown this once.", "只显示这一次。"),
+    "key_once": ("Copy it now: it is shown this once.", "请现在复制：只显示这一次。"),
     "last_used": ("last used", "最近使用"),
     "never": ("never", "从未"),
     "lasts_until": ("until", "有效至"),

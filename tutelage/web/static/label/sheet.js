@@ -14,7 +14,8 @@ export function conversation(words, messages) {
 export class Sheet {
   constructor(task, given, changed) {
     this.words = task.words;
-    this.labels = task.labels;
+    const newAnswer = Number.isInteger(given.chat?.last) && task.questions.length === 1;
+    this.labels = newAnswer ? { [task.questions[0].key]: this.words.talk_compare } : task.labels;
     this.doubts = task.doubts;
     this.rules = task.rules;
     this.seats = given.responses.length;

@@ -109,8 +109,8 @@ export class Talk {
   }
 }
 
-export function turnLine(words, chat) {
+export function turnLine(words, chat, several = false) {
   if (chat.over) return null;
   return make("p", { class: "turn-line" }, make("span", { class: "tag" }, `${words.talk_turn} ${chat.turn} / ${chat.turns}`),
-    Number.isInteger(chat.last) ? make("span", { class: "soft" }, words.talk_compare) : null);
+    several && Number.isInteger(chat.last) ? make("span", { class: "soft" }, words.talk_compare) : null);
 }

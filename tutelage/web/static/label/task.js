@@ -69,7 +69,7 @@ class Page {
     this.held = { item: next.item, token: next.token, rev: next.rev || 0 };
     this.active = 0;
     this.sheet = new Sheet(this.task, next, () => this.changed());
-    this.body.replaceChildren(...(next.chat ? [turnLine(this.words, next.chat)] : []), this.sheet.element);
+    this.body.replaceChildren(...(next.chat ? [turnLine(this.words, next.chat, this.task.questions.length > 1)] : []), this.sheet.element);
     if (next.chat) this.sheet.element.firstChild.scrollTop = this.sheet.element.firstChild.scrollHeight;
     (this.sheet.dock.matches(".long") ? this.body : this.sheet.dock).append(this.actions());
     this.restore(next);
