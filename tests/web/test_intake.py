@@ -101,7 +101,7 @@ def test_what_we_export_comes_back_as_items(tmp_path) -> None:
      ("x.jsonl", b'{"prompt": "\xff"}', "not UTF-8"), ("x.xml", "<a/>", "JSONL, JSON, CSV or Parquet"),
      ("x.csv", "prompt,response\np\n", "as many cells"), ("x.csv", "prompt,response\np,r,s\n", "as many cells"),
      ("x.csv", 'prompt,response\n"p,r\n', "broken CSV"), ("x.parquet", b"PAR1nonsense", "not a sound Parquet"),
-     ("x.jsonl.gz", gzip.compress(b"{}")[:-6], "damaged gzip")],
+     ("x.jsonl.gz", gzip.compress(b"{}", mtime=0)[:-6], "damaged gzip")],
 )  # fmt: skip
 def test_what_is_broken_is_named(tmp_path, name, content, said) -> None:
     with pytest.raises(Refusal, match=said) as refusal:
