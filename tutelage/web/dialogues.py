@@ -23,17 +23,15 @@ from tutelage.errors import SettingsError, TutelageError
 from tutelage.records import Message
 from tutelage.web import schema
 from tutelage.web.answers import Question, clean
-from tutelage.web.audit import canonical
 from tutelage.web.database import Database, Transaction
 from tutelage.web.ids import new_id, plain
 from tutelage.web.items import NewItem, NewResponse
 from tutelage.web.models import Drawn, Models
 from tutelage.web.projects import put, questions_of
-from tutelage.web.queue import Lease, lease_of, may_judge, shuffled
+from tutelage.web.queue import Lease, Waiting, check_cap, grant, lease_of, may_judge, passed_by
 from tutelage.web.queue_statements import ADD_SEAT, MY_SEAT, PASS
 from tutelage.web.refusal import Refusal
 from tutelage.web.sampling import response_of
-from tutelage.web.sessions import DAY, SECOND
 from tutelage.web.talk_rules import KIND, MAX_TURN, Rules, Standing, fresh, rules_from
 
 REGENERATED = "regenerated"
@@ -211,7 +209,7 @@ class Dialogues:
         who = may_judge(t, account, project)
         found = self._standing(t, account, project, rules)
         if found.lease is None or found.idem != idem:
-            _check_cap(who, t.at)
+            check_cap(who, t.at)
         return found
 
     async def _two(self, rules: Rules, prompt: tuple[Message, ...]) -> list[Drawn]:
@@ -245,7 +243,7 @@ class Dialogues:
 
         def work(t: Transaction) -> Lease:
             who = may_judge(t, account, project)
-            _check_cap(who, t.at)
+            check_cap(who, t.at)
             found = self._standing(t, account, project, rules)
             if found.item != standing.item or found.lease is not None:
                 raise Refusal("stale_draft", "the conversation has gone on in another window: load it again")
@@ -311,30 +309,11 @@ def _open(t: Transaction, account: str, project: str) -> None:
         t.connection.execute(insert(schema.dialogue), new)
 
 
-def _check_cap(who: Any, now: int) -> None:
-    so_far = who.given_today if who.day >= now // DAY else 0
-    if who.daily_cap is not None and so_far >= who.daily_cap:
-        raise Refusal("daily_cap", f"{who.daily_cap} items are enough for today: come back tomorrow")
-
-
 def _seated(t: Transaction, who: Any, account: str, project: str, item: int, id: str) -> Lease:
-    """Gives a person the item that was made for them."""
-    lease = Lease(
-        item=id, token=secrets.token_urlsafe(12), expires=t.at + who.lease_seconds * SECOND,
-        shown=shuffled(who.secret, account, id, 2), guideline=who.guideline,
-    )  # fmt: skip
-    today = max(who.day, t.at // DAY)
-    seat = {
-        "item": item, "account": account, "project": project, "state": "leased", "token": lease.token,
-        "shown": canonical(lease.shown), "guideline": lease.guideline, "granted": t.at, "expires": lease.expires,
-        "turn": who.given + 1, "revision": _revision(t, item, account),
-    }  # fmt: skip
+    """Gives a person the item that was made for them; they are where they were in every lane."""
+    mine = Waiting(number=item, id=id, position=0, slots=2, revision=_revision(t, item, account))
+    lease, seat, member = grant(t.at, who, account, project, mine, passed_by(who))
     ADD_SEAT.run(t.connection, seat)
-    member = {
-        "a": account, "p": project, "urgent": who.passed_urgent, "ordinary": who.passed_ordinary,
-        "gold": who.passed_gold, "given": who.given + 1, "today": today,
-        "so_far": (who.given_today if today == who.day else 0) + 1,
-    }  # fmt: skip
     PASS.run(t.connection, member)
     return lease
 

@@ -94,11 +94,7 @@ class Models:
         Raises:
             Refusal: naming the first that is not, and those that are.
         """
-        there = self.names()
-        for name in names:
-            if name not in there:
-                others = f"there are {', '.join(there)}" if there else "there are none: see `tutelage label --help`"
-                raise Refusal("bad_input", f"model {name!r}: not here: {others}")
+        self._places(names)
 
     def ask(
         self, name: str, prompts: Sequence[Prompt], sampling: Sampling, seed: int | None = None
@@ -111,18 +107,27 @@ class Models:
         Raises:
             Refusal: there is no such model.
         """
-        self.check([name])
+        [path] = self._places([name])
         drawn: Future[list[Drawn]] = Future()
         sampling = replace(sampling, seed=secrets.randbits(31) if seed is None else seed)
         with self._arrived:
             if self._closed:
                 raise ModelError(f"{name}: the site is closing")
-            self._line.append(_Asked(name, self._known()[name], prompts, sampling, seed is not None, drawn))
+            self._line.append(_Asked(name, path, prompts, sampling, seed is not None, drawn))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="models", daemon=True)
                 self._thread.start()
             self._arrived.notify()
         return drawn
+
+    def _places(self, names: Sequence[str]) -> list[Path]:
+        there = self._known()
+        for name in names:
+            if name not in there:
+                others = ", ".join(sorted(there))
+                why = f"there are {others}" if others else "there are none: see `tutelage label --help`"
+                raise Refusal("bad_input", f"model {name!r}: not here: {why}")
+        return [there[name] for name in names]
 
     def close(self) -> None:
         """Ends the process; whoever waits is told."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,12 +83,8 @@ class Queue:
         held = view.held()
         if held is not None:
             return held
-        # A day that the clock has gone back to is no new one.
-        today = max(who.day, t.at // DAY)
-        so_far = who.given_today if today == who.day else 0
-        if who.daily_cap is not None and so_far >= who.daily_cap:
-            raise Refusal("daily_cap", f"{who.daily_cap} items are enough for today: come back tomorrow")
-        passed = {schema.URGENT: who.passed_urgent, schema.ORDINARY: who.passed_ordinary, schema.GOLD: who.passed_gold}
+        check_cap(who, t.at)
+        passed = passed_by(who)
         for lane in _lanes(who, account):
             found = view.next_one(lane, passed[lane])
             if found is not None:
@@ -95,20 +92,7 @@ class Queue:
         else:
             return None
         passed[lane] = found.position
-        shown = shuffled(who.secret, account, found.id, found.slots)
-        lease = Lease(
-            item=found.id, token=secrets.token_urlsafe(12), expires=t.at + who.lease_seconds * SECOND, shown=shown,
-            guideline=who.guideline,
-        )  # fmt: skip
-        seat = {
-            "item": found.number, "account": account, "project": project, "state": "leased", "token": lease.token,
-            "shown": canonical(shown), "guideline": lease.guideline, "granted": t.at, "expires": lease.expires,
-            "turn": who.given + 1, "revision": found.revision,
-        }  # fmt: skip
-        member = {
-            "a": account, "p": project, "urgent": passed[schema.URGENT], "ordinary": passed[schema.ORDINARY],
-            "gold": passed[schema.GOLD], "given": who.given + 1, "today": today, "so_far": so_far + 1,
-        }  # fmt: skip
+        lease, seat, member = grant(t.at, who, account, project, found, passed)
         view.write(seat, member)
         return lease
 
@@ -130,7 +114,7 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class _Next:
+class Waiting:
     """An item that waits."""
 
     number: int
@@ -153,11 +137,11 @@ class _InTurn:
         held = MY_LEASE.first(self._t.connection, {"a": self._account, "p": self._project})
         return None if held is None else lease_of(held)
 
-    def next_one(self, lane: int, beyond: int) -> _Next | None:
+    def next_one(self, lane: int, beyond: int) -> Waiting | None:
         """The next item of a lane."""
         asked = {"p": self._project, "l": lane, "beyond": beyond, "a": self._account}
         found = PICK.first(self._t.connection, asked)
-        return None if found is None else _Next(*found)
+        return None if found is None else Waiting(*found)
 
     def write(self, seat: dict[str, Any], member: dict[str, Any]) -> None:
         """Takes the seat, and remembers how far this person is."""
@@ -186,11 +170,11 @@ class _AtOnce:
             shown=tuple(json.loads(who.held_shown)), guideline=who.held_guideline,
         )  # fmt: skip
 
-    def next_one(self, lane: int, _beyond: int) -> _Next | None:
+    def next_one(self, lane: int, _beyond: int) -> Waiting | None:
         """The next item of a lane."""
         name = LANES[lane]
         found = [getattr(self.who, f"{name}_{field}") for field in ("number", "id", "position", "slots", "revision")]
-        return None if found[0] is None else _Next(*found)
+        return None if found[0] is None else Waiting(*found)
 
     def write(self, seat: dict[str, Any], member: dict[str, Any]) -> None:
         """Takes the seat, and remembers how far this person is."""
@@ -224,6 +208,46 @@ def _judging(who: Any) -> Any:
     if who.guideline_read < who.guideline_major:
         raise Refusal("guideline", "the guideline has changed: read it first")
     return who
+
+
+def check_cap(who: Any, now: int) -> None:
+    """Raises: Refusal: "daily_cap"."""
+    _, so_far = _given_on_day(who, now)
+    if who.daily_cap is not None and so_far >= who.daily_cap:
+        raise Refusal("daily_cap", f"{who.daily_cap} items are enough for today: come back tomorrow")
+
+
+def passed_by(who: Any) -> dict[int, int]:
+    """How far somebody has come in each lane."""
+    return {schema.URGENT: who.passed_urgent, schema.ORDINARY: who.passed_ordinary, schema.GOLD: who.passed_gold}
+
+
+def grant(
+    now: int, who: Any, account: str, project: str, item: Waiting, passed: Mapping[int, int]
+) -> tuple[Lease, dict[str, Any], dict[str, Any]]:
+    """An item in somebody's hands: the lease, and the rows of the seat and of the member that are to be written."""
+    shown = shuffled(who.secret, account, item.id, item.slots)
+    lease = Lease(
+        item=item.id, token=secrets.token_urlsafe(12), expires=now + who.lease_seconds * SECOND, shown=shown,
+        guideline=who.guideline,
+    )  # fmt: skip
+    seat = {
+        "item": item.number, "account": account, "project": project, "state": "leased", "token": lease.token,
+        "shown": canonical(shown), "guideline": lease.guideline, "granted": now, "expires": lease.expires,
+        "turn": who.given + 1, "revision": item.revision,
+    }  # fmt: skip
+    today, so_far = _given_on_day(who, now)
+    member = {
+        "a": account, "p": project, "urgent": passed[schema.URGENT], "ordinary": passed[schema.ORDINARY],
+        "gold": passed[schema.GOLD], "given": who.given + 1, "today": today, "so_far": so_far + 1,
+    }  # fmt: skip
+    return lease, seat, member
+
+
+def _given_on_day(who: Any, now: int) -> tuple[int, int]:
+    """The day, and how many items this person was given on it. A day that the clock has gone back to is no new one."""
+    today = max(who.day, now // DAY)
+    return today, who.given_today if today == who.day else 0
 
 
 def _sweep(t: Transaction, project: str, length: int) -> None:
