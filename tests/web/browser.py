@@ -117,6 +117,12 @@ class Browser:
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)
 
+    def choose(self, selector: str, file: Path) -> None:
+        """Gives a file to the field of a form."""
+        node = self.call("DOM.getDocument")["root"]["nodeId"]
+        found = self.call("DOM.querySelector", nodeId=node, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", files=[str(file)], nodeId=found)
+
     def key(self, key: str, code: int, shift: bool = False) -> None:
         common = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
         self.call("Input.dispatchKeyEvent", type="keyDown", text="\r" if key == "Enter" else "", **common)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from site_of_tests import Site, opened
+from speakers import speakers
 
+from tutelage.web.models import Models
 from tutelage.web.sessions import Session
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -59,3 +61,11 @@ def site(where: Path | str) -> Iterator[Site]:
 @pytest.fixture
 def anna(site: Site) -> Session:
     return site.person("anna")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    """Two that speak, in a process of their own."""
+    asked = speakers(tmp_path_factory.mktemp("runs"), "one", "two")
+    yield asked
+    asked.close()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from site_of_tests import Site, new_item, opened, refused
-from speakers import speakers
 
 from tutelage.inference.language_model import Sampling
 from tutelage.label import load
@@ -20,13 +19,6 @@ from tutelage.web.sampling import GROUP, Job, Samplings, Wanted
 
 ONE = Wanted(models=("runs/one",), answers=2, sampling=Sampling(seed=3))
 BOTH = Wanted(models=("runs/one", "runs/two"), answers=1, sampling=Sampling(seed=3))
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    asked = speakers(tmp_path_factory.mktemp("runs"), "one", "two")
-    yield asked
-    asked.close()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from house import House, served
 from town import Town, reached
 
 import tutelage.web.label.application as application
+from tutelage.web.models import Models
 
 
 @pytest.fixture
@@ -20,6 +21,15 @@ def house(ready_file: Path) -> Iterator[House]:
         tempfile.TemporaryDirectory(dir=memory) as folder,
         served(Path(shutil.copy(ready_file, Path(folder) / "label.db"))) as house,
     ):
+        yield house
+
+
+@pytest.fixture
+def talking(ready_file: Path, tmp_path: Path, models: Models) -> Iterator[House]:
+    """A served site whose models outlive it."""
+    file = tmp_path / "label.db"
+    file.write_bytes(ready_file.read_bytes())
+    with served(file, models) as house:
         yield house
 
 

@@ -116,9 +116,7 @@ def test_from_a_file_to_a_decision(house: House, browser: Browser, tmp_path: Pat
     browser.type("Pairs by keyboard")
     browser.run("document.getElementById('overlap').value = 2")
     for selector, path in (("#file", file), ("#quiz", quiz)):
-        node = browser.call("DOM.getDocument")["root"]["nodeId"]
-        found = browser.call("DOM.querySelector", nodeId=node, selector=selector)["nodeId"]
-        browser.call("DOM.setFileInputFiles", files=[str(path)], nodeId=found)
+        browser.choose(selector, path)
     browser.click("#making button.main")
     browser.until("location.pathname.endsWith('/board')")
     [(project,)] = house.rows("select id from project")

@@ -91,9 +91,7 @@ def make_project(browser: Patient, house: House, folder: Path) -> str:
     browser.run(f"document.getElementById('overlap').value = {PEOPLE}")
     browser.run("document.getElementById('gold').value = 0")
     for selector, path in (("#file", file), ("#quiz", quiz)):
-        node = browser.call("DOM.getDocument")["root"]["nodeId"]
-        found = browser.call("DOM.querySelector", nodeId=node, selector=selector)["nodeId"]
-        browser.call("DOM.setFileInputFiles", files=[str(path)], nodeId=found)
+        browser.choose(selector, path)
     browser.click("#making button.main")
     browser.until("location.pathname.endsWith('/board')")
     browser.click("button[name=state]")

@@ -1,17 +1,13 @@
 """Chat and compare in a real browser, by keyboard alone; and an owner who lets models answer."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import BINARY, Browser
-from house import House, served
-from speakers import speakers
+from browser import BINARY
+from house import House
 from test_label_browser import NAMELESS, Patient, come, enter, fresh, press
 from test_owning import NEW
-
-from tutelage.web.models import Models
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(BINARY is None, reason="Chromium is not installed")]
 
@@ -23,19 +19,9 @@ NEW_ANSWER = (
 LAST = "[...document.querySelectorAll('.conversation .prose')].at(-1)?.textContent.trim()"
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    asked = speakers(tmp_path_factory.mktemp("runs"), "one", "two")
-    yield asked
-    asked.close()
-
-
 @pytest.fixture
-def house(ready_file: Path, tmp_path: Path, models: Models) -> Iterator[House]:
-    file = tmp_path / "label.db"
-    file.write_bytes(ready_file.read_bytes())
-    with served(file, models) as house:
-        yield house
+def house(talking: House) -> House:
+    return talking
 
 
 def test_a_conversation_by_keyboard(house: House):
@@ -124,7 +110,7 @@ def test_an_owner_lets_models_answer(house: House, tmp_path: Path):
         browser.click("#name")
         browser.type("Sampled")
         browser.click("#sampling summary")
-        choose(browser, file)
+        browser.choose("#sample-file", file)
         for box in ("runs/one", "runs/two"):
             browser.click(f"#sampling input[value='{box}']")
         browser.click("#making button.main")
@@ -132,15 +118,9 @@ def test_an_owner_lets_models_answer(house: House, tmp_path: Path):
         browser.until("document.getElementById('job-state')?.textContent === 'All prompts are answered'")
         assert browser.run("document.getElementById('job-added').textContent") == "20"
         assert house.rows("select count(*) from item") == [(20,)]
-        choose(browser, file)
+        browser.choose("#sample-file", file)
         browser.click("#sampling input[value='runs/one']")
         browser.run("document.querySelector('#sampling [value=\"runs/one\"]').value = 'runs/gone'")
         browser.click("#sampling button.main")
         browser.until("document.getElementById('said').textContent.includes('there are runs/one, runs/two')")
         assert [line for line in browser.complaints() if "422" not in line] == []
-
-
-def choose(browser: Browser, file: Path) -> None:
-    node = browser.call("DOM.getDocument")["root"]["nodeId"]
-    found = browser.call("DOM.querySelector", nodeId=node, selector="#sample-file")["nodeId"]
-    browser.call("DOM.setFileInputFiles", files=[str(file)], nodeId=found)

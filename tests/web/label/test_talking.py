@@ -2,13 +2,11 @@
 
 import concurrent.futures
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from house import House, Visitor, served, task_of
-from speakers import speakers
 from test_owning import NEW, QUESTION, rows
 
 from tutelage.feedback import snapshot
@@ -20,20 +18,9 @@ from tutelage.web.models import Models
 CHAT = {"model_a": "runs/one", "model_b": "runs/two", "turns": 3, "max_new_tokens": 16}
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    asked = speakers(tmp_path_factory.mktemp("runs"), "one", "two")
-    yield asked
-    asked.close()
-
-
 @pytest.fixture
-def house(ready_file: Path, tmp_path: Path, models: Models) -> Iterator[House]:
-    """A served site whose models outlive it."""
-    file = tmp_path / "label.db"
-    file.write_bytes(ready_file.read_bytes())
-    with served(file, models) as house:
-        yield house
+def house(talking: House) -> House:
+    return talking
 
 
 def ready(house: House, people: int = 1, chat: dict[str, Any] = {}, **changes) -> tuple[str, list[Visitor], Visitor]:  # noqa: B006
