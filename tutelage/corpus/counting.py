@@ -185,12 +185,7 @@ def _read(
         is_word = 1 <= kind <= 3
         if word_length and not is_word:
             h = ended(word)
-            p = np.int64(h) & 255
-            while marker_keys[p] != 0:
-                if marker_keys[p] == h:
-                    found |= marker_values[p]
-                    break
-                p = (p + 1) & 255
+            found |= _marked(h, marker_keys, marker_values)
             units[n], lengths[n] = h, word_length
             n += 1
             words += 1
@@ -290,12 +285,7 @@ def _read(
                 line_width += 1
                 line_letters += 1
                 h = ended(step(np.uint64(1), code))
-                p = np.int64(h) & 255
-                while marker_keys[p] != 0:
-                    if marker_keys[p] == h:
-                        found |= marker_values[p]
-                        break
-                    p = (p + 1) & 255
+                found |= _marked(h, marker_keys, marker_values)
                 units[n], lengths[n] = h, 1
                 n += 1
                 words += 1
@@ -345,6 +335,17 @@ def _read(
         row[Column.function_characters] += (found >> bit) & 1
     row[Column.lorem] = (found >> 8) & (found >> 9) & 1
     row[Column.cjk_punctuation] = cjk_marks
+
+
+@compiled
+def _marked(h: Any, marker_keys: Any, marker_values: Any) -> Any:
+    """The marks of a word, by its hash; 0 if it has none."""
+    p = np.int64(h) & 255
+    while marker_keys[p] != 0:
+        if marker_keys[p] == h:
+            return np.int64(marker_values[p])
+        p = (p + 1) & 255
+    return np.int64(0)
 
 
 @compiled

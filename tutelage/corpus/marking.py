@@ -137,17 +137,24 @@ def _letters(page: Any, first: Any, last: Any) -> Any:
 
 
 @compiled
+def _sentence(page: Any, line: Any, stop: Any, sentence: Any, book: Any) -> Any:
+    """Where a sentence of a line ends, and which repeated one it is: -1 if none, or if it is the whole line."""
+    last = sentence + 1
+    while page.breaks[last] == 0:
+        last += 1
+    if last - sentence < stop - line and _letters(page, sentence, last) >= LETTERS:
+        return last, np.int64(place_of(chain(page.hashes, sentence, last), book.exact, book.keys))
+    return last, np.int64(-1)
+
+
+@compiled
 def _guard(page: Any, line: Any, stop: Any, book: Any, kept: Any, document: Any) -> None:
     """Marks the sentences of a line that stay here."""
     sentence = line
     while sentence < stop:
-        last = sentence + 1
-        while page.breaks[last] == 0:
-            last += 1
-        if last - sentence < stop - line and _letters(page, sentence, last) >= LETTERS:
-            number = place_of(chain(page.hashes, sentence, last), book.exact, book.keys)
-            if number >= 0 and book.keepers[number] == document and not kept[number]:
-                page.gone[sentence:last] = _STAYS
+        last, number = _sentence(page, line, stop, sentence, book)
+        if number >= 0 and book.keepers[number] == document and not kept[number]:
+            page.gone[sentence:last] = _STAYS
         sentence = last
 
 
@@ -159,16 +166,12 @@ def _leave_sentences(
     """Leaves out sentences of a line that are repeated ones."""
     sentence = line
     while sentence < stop:
-        last = sentence + 1
-        while page.breaks[last] == 0:
-            last += 1
-        if last - sentence < stop - line and _letters(page, sentence, last) >= LETTERS:
-            number = place_of(chain(page.hashes, sentence, last), book.exact, book.keys)
-            if number >= 0:
-                if book.keepers[number] == first + row and not kept[number]:
-                    kept[number] = True
-                else:
-                    found = _leave_out(page, start, end, line, stop, sentence, last, marks, found, row, number, False)
+        last, number = _sentence(page, line, stop, sentence, book)
+        if number >= 0:
+            if book.keepers[number] == first + row and not kept[number]:
+                kept[number] = True
+            else:
+                found = _leave_out(page, start, end, line, stop, sentence, last, marks, found, row, number, False)
         sentence = last
     return found
 

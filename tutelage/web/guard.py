@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tutelage.web.protocol import ApiError
@@ -15,13 +15,34 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as a server sends them."""
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def with_headers(send: Send, headers: Sequence[tuple[bytes, bytes]]) -> Send:
+    """Sends on, with those of the headers that an answer does not set itself."""
+
+    async def fenced(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in given}
+            message["headers"] = given + [header for header in headers if header[0] not in names]
+        await send(message)
+
+    return fenced
+
+
+_ENCODED = encoded(HEADERS)
 
 
 class Guard:
@@ -40,22 +61,16 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
+        fenced = with_headers(send, _ENCODED)
         refusal = self._refusal(Headers(scope=scope))
         if refusal is None:
-            await self._app(scope, receive, with_headers)
+            await self._app(scope, receive, fenced)
             return
         body = json.dumps(refusal.body).encode()
         length = str(len(body)).encode()
         head = [(b"content-type", b"application/json"), (b"content-length", length)]
-        await with_headers({"type": "http.response.start", "status": refusal.status, "headers": head})
-        await with_headers({"type": "http.response.body", "body": body})
+        await fenced({"type": "http.response.start", "status": refusal.status, "headers": head})
+        await fenced({"type": "http.response.body", "body": body})
 
     def _refusal(self, headers: Headers) -> ApiError | None:
         host = headers.get("host", "")

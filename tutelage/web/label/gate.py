@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tutelage.web.guard import CONTENT_SECURITY_POLICY
+from tutelage.web import guard
 from tutelage.web.refusal import Refusal
 
 SAFE = frozenset({"GET", "HEAD"})
@@ -24,12 +24,9 @@ SESSION_LASTS = 14 * 24 * 3600
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
+    **guard.HEADERS,
     # Without any referrer a browser calls the origin of our own forms "null".
     "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
@@ -113,19 +110,10 @@ class Fences:
 
     def __init__(self, app: ASGIApp, secure: bool) -> None:
         self._app = app
-        headers = {**HEADERS, **(_SECURE if secure else {}), "Cache-Control": "no-store"}
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self._headers = guard.encoded({**HEADERS, **(_SECURE if secure else {}), "Cache-Control": "no-store"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-
-        async def fenced(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = list(message.get("headers", ()))
-                names = {name.lower() for name, _ in given}
-                message["headers"] = given + [header for header in self._headers if header[0] not in names]
-            await send(message)
-
-        await self._app(scope, receive, fenced)
+        await self._app(scope, receive, guard.with_headers(send, self._headers))
