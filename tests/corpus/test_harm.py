@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tutelage.corpus import harm
@@ -96,6 +96,7 @@ def test_one_word_again_and_again_is_not_enough() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.integers(1, 3))
+@example("hot frobfrob kick2*X*frobİZM", 1)
 def test_no_text_with_listed_words_is_passed_over(text: str, different: int) -> None:
     """The quick pass before the search never spares a text that the search would not."""
     found = look(text, ODD)

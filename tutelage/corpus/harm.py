@@ -150,6 +150,7 @@ def judge(
 
 def look(text: str, lexicon: Lexicon, visible: float | None = None, model: Model | None = None) -> Found:
     """What of a lexicon stands in a text."""
+    size = visible or len("".join(text.split()))  # of the text as it is: İ is two characters in lower case
     text = text.lower()
     words: dict[int, int] = {}
     weighed = 0.0
@@ -158,7 +159,6 @@ def look(text: str, lexicon: Lexicon, visible: float | None = None, model: Model
             words[place] = words.get(place, 0) + 1
             weighed += lexicon.weights[place] * (end - start)
     full = sum(lexicon.weights[place] > SOBER for place in words)
-    size = visible or len("".join(text.split()))
     return Found(weighed / max(size, 1), {lexicon.words[place]: count for place, count in words.items()}, full)
 
 
