@@ -219,8 +219,6 @@ def execute_stage(stage: str, recipe: Any, path: Path, quiet: bool = False, agai
     Raises:
         TutelageError: what stopped it.
     """
-    from tutelage.evaluation import report
-
     path = Path(path)
     plain = settings.plain(recipe)
     parents = parents_of(recipe)
@@ -233,6 +231,8 @@ def execute_stage(stage: str, recipe: Any, path: Path, quiet: bool = False, agai
     else:
         _say(quiet, f"{path}: done already")
     if rank() == 0 and (executed or not (path / "report.json").exists()):
+        from tutelage.evaluation import report
+
         with _Exhausted(path):
             report.write(path, report.stage_card(path))
     return executed

@@ -30,6 +30,14 @@ def test_rows_are_cut_into_parts_and_read_back(tmp_path: Path) -> None:
     assert found == list(rows(50))
 
 
+def test_the_first_parts_are_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART", 4000)
+    monkeypatch.setattr(parts, "FIRST", 1000)
+    bench = Bench(tmp_path)
+    numbers = list(cut(bench, (Row("x" * 100, "text", f"id{number}") for number in range(400)), {}))
+    assert [len(list(raw_rows(bench.raw(number)))) for number in numbers] == [10] * 4 + [20] * 4 + [40] * 7
+
+
 def test_what_is_judged_is_not_written_again_and_after_all_is_read_nothing_is(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     reading = cut(bench, rows(50), {})

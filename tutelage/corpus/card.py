@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.corpus import leakage, plots, quality, settling, writing
+from tutelage.corpus import plots, quality, settling, writing
 from tutelage.corpus.facts import Facts
 from tutelage.corpus.judging import Rules
 from tutelage.corpus.pipeline import Made
@@ -69,7 +69,7 @@ def card(made: Made, rules: Rules, stated: dict[str, Any]) -> dict[str, Any]:
         "passages": _passages(rules, facts),
         "stretches": _stretches(rules, facts),
         "duplicates": _duplicates(rules, facts),
-        "contamination": _contamination(rules, facts),
+        "contamination": _contamination(made),
         "quality": quality.card(
             rules.quality, {name: np.array(counts, np.int64) for name, counts in facts.histograms.items()}
         ),
@@ -221,12 +221,9 @@ def _duplicates(rules: Rules, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _contamination(rules: Rules, facts: Facts) -> dict[str, Any]:
+def _contamination(made: Made) -> dict[str, Any]:
     """For each test set how many of its items were given away, and by how many documents."""
-    items = leakage.read_tests(rules.tests) if rules.tests else []
-    known: dict[str, set[str]] = {}
-    for item in items:
-        known.setdefault(item.test, set()).add(item.id)
+    facts = made.facts
     hit: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     for key, (documents,) in facts.rows("leaks"):
@@ -234,7 +231,7 @@ def _contamination(rules: Rules, facts: Facts) -> dict[str, Any]:
         hit[test] = hit.get(test, 0) + 1
         rows.append({"test": test, "item": item, "documents": documents})
     return {
-        "tests": [{"test": test, "items": len(ids), "given_away": hit.get(test, 0)} for test, ids in known.items()],
+        "tests": [{"test": test, "items": items, "given_away": hit.get(test, 0)} for test, items in made.tests.items()],
         "items": rows[:ITEMS],
         "samples": facts.shown("leaks"),
     }

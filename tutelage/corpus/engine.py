@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import forkserver, get_all_start_methods, get_context, parent_process
 from typing import Protocol, TypeVar
 
 from tutelage.errors import MissingExtraError, RoomError, SettingsError, TutelageError
@@ -25,8 +25,10 @@ R = TypeVar("R")
 AHEAD = 2
 """Jobs that wait for each process: enough to keep it busy, few enough to hold little."""
 
-SPAWNED = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
+ALONE = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
 """One thread in each of several processes: more would only stand in each other's way."""
+
+REHEARSAL = "tutelage.corpus.rehearsal"
 
 
 class Engine(Protocol):
@@ -49,18 +51,30 @@ class Here:
 
 
 class Processes:
-    """Fresh processes of this machine. Jobs are drawn as they are needed: whoever makes them is not asked ahead."""
+    """Processes of this machine, beside this one. Jobs are drawn as they are needed: whoever makes them is not asked
+    ahead.
+
+    Workers are forked from a process of their own, which begins at once to load what all of them need
+    (`tutelage.corpus.rehearsal`); where a system has no such, each is a fresh one. This one is never forked: it may
+    have threads.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._pool = None
+        forks = "forkserver" in get_all_start_methods()
+        self._context = get_context("forkserver" if forks else "spawn")
+        if forks:
+            self._context.set_forkserver_preload([REHEARSAL])
+            forkserver.ensure_running()
 
     def map(self, task: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
         waiting: deque[Future[R]] = deque()
         try:
-            pool = self._started()
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(self._count, self._context, initializer=begin_worker)
             for job in jobs:
-                waiting.append(pool.submit(task, job))
+                waiting.append(self._pool.submit(task, job))
                 while len(waiting) > self._count * AHEAD or (waiting and waiting[0].done()):
                     yield waiting.popleft().result()
             while waiting:
@@ -74,21 +88,6 @@ class Processes:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # Fresh ones: forking a process that has threads is not safe.
-            self._pool = ProcessPoolExecutor(self._count, get_context("spawn"), initializer=begin_worker)
-            missing = {name: value for name, value in SPAWNED.items() if name not in os.environ}
-            os.environ.update(missing)
-            try:
-                # A spawned process takes over the environment when it starts, and all start with the first jobs.
-                for started in [self._pool.submit(os.getpid) for _ in range(self._count)]:
-                    started.result()
-            finally:
-                for name in missing:
-                    del os.environ[name]
-        return self._pool
 
 
 class Cluster:
@@ -144,8 +143,15 @@ def engine(name: str, processes: int, address: str = "") -> Engine:
     return Here() if processes == 1 else Processes(processes)
 
 
+def alone() -> None:
+    """Keeps this process to one thread, if it has loaded no library yet and the user says nothing else."""
+    for name, value in ALONE.items():
+        os.environ.setdefault(name, value)
+
+
 def begin_worker() -> None:
     """Leaves Ctrl-C to the parent, and ends with it: a worker whose parent was killed would wait for work for ever."""
+    alone()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:

@@ -273,7 +273,7 @@ def _judged(
         if found:
             _lay_over(gone, found.judge(bodies, rule))
     clock.lap("classifiers")
-    leaks = _leaks(made.tests, bodies, gone, facts)
+    leaks = _leaks(made.tests, documents, bodies, gone, facts)
     clock.lap("test sets")
     passed: list[Document] = []
     profiles: list[str] = []
@@ -312,8 +312,9 @@ def _lay_over(gone: list[tuple[str, str] | None], more: Sequence[tuple[str, str]
 
 
 def _leaks(
-    index: leakage.Index | None, texts: pa.Array, gone: list[tuple[str, str] | None], facts: Facts
-) -> dict[int, str]:
+    index: leakage.Index | None, documents: Sequence[Document], texts: pa.Array, gone: list[tuple[str, str] | None],
+    facts: Facts,
+) -> dict[int, str]:  # fmt: skip
     """Marks what gives test items away; for each such place which ones."""
     if index is None:
         return {}
@@ -330,7 +331,7 @@ def _leaks(
             facts.add("leaks", f"{test}\t{item}", 1)
         for leak in leaks:
             facts.sample(
-                "leaks", f"{leak.item.id}{place}{leak.text[:40]}",
+                "leaks", f"{leak.item.id}\t{documents[place].id}\t{leak.text[:40]}",
                 {"test": leak.item.test, "item": leak.item.id, "coverage": round(leak.coverage, 3),
                  "alteration": leak.alteration, "text": excerpt(leak.text), "asked": excerpt(leak.item.text)},
             )  # fmt: skip

@@ -30,6 +30,9 @@ from tutelage.run import write_json
 
 PART = 16_000_000
 """Bytes of a part. A worker holds one, some ten times over; what a run gives depends on this and not on the workers."""
+FIRST, ALIKE = 2_000_000, 4
+"""Bytes of the first parts, and how many there are of a size before it doubles: so that workers have something to do
+soon, and each of them has, however small the corpus is."""
 MOST = 50_000
 """Documents of a part."""
 
@@ -147,14 +150,14 @@ def raw_rows(path: Path) -> Iterator[Row]:
 
 def _gathered(rows: Iterable[Row]) -> Iterator[pa.Table]:
     waiting: list[Row] = []
-    size = 0
+    size = number = 0
     for row in rows:
         waiting.append(row)
         # Near enough; a whole encoding only to count would cost as much again.
         size += len(row.content) if row.content.isascii() else 3 * len(row.content)
-        if size >= PART or len(waiting) >= MOST:
+        if size >= min(PART, FIRST << (number // ALIKE)) or len(waiting) >= MOST:
             yield _raw_table(waiting)
-            waiting, size = [], 0
+            waiting, size, number = [], 0, number + 1
     if waiting:
         yield _raw_table(waiting)
 

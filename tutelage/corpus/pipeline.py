@@ -1,7 +1,7 @@
 """From sources to documents, in parts: read and judge, compare keys, say what is repeated, write.
 
     read --> judge each part --> settle by keys --> word the repeated passages --> write each part --> put together
-             (workers)          (one process)      (workers)                     (workers)
+             (workers)          (one worker)       (workers)                     (workers)
 
 Where long stretches go, parts are put down before they are written, and compared once more.
 
@@ -13,8 +13,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -22,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 from tutelage.corpus import judging, parts, settling, stretches, writing
 from tutelage.corpus.engine import Engine
 from tutelage.corpus.facts import Facts
-from tutelage.corpus.judging import Rules, Told
+from tutelage.corpus.judging import Clock, Rules, Told
 
 T = TypeVar("T")
 
@@ -42,30 +41,27 @@ class Made:
     facts: Facts
     numbers: range
     """The parts."""
+    tests: dict[str, int]
+    """How many items each test set has."""
     pace: list[tuple[str, float, int]] = field(default_factory=list)
     """(step, seconds of work, bytes it read) of what was done this time; never of what was done before."""
 
 
-def begin(rules: Rules) -> None:
-    """Reads what every part needs, so that a fault in it is told before anything is written.
+def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progress, told: dict[str, Any]) -> Made:
+    """Does all that is not done yet; ``told`` is what reading fills in.
 
     Raises:
-        RecordError: a test set, a list of words or a classifier cannot be read.
+        RecordError: a test set, a list of words or a classifier cannot be read; then nothing is written.
     """
     judging.tools.cache_clear()
     writing.forget()
-    judging.tools(rules)
-
-
-def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progress, told: dict[str, Any]) -> Made:
-    """Does all that is not done yet; ``told`` is what reading fills in."""
     bench = rules.bench
-    made = Made(told, Facts(), range(0))
+    made = Made(told, Facts(), range(0), next(engine.map(_begin, [rules])))
     numbers = parts.cut(bench, rows, told)
     results = engine.map(functools.partial(judging.judge, rules), numbers)
     _add(made, list(progress(results, "reading and judging")))
     made.numbers = range(int(told["parts"]))
-    _timed(made, "comparing", lambda: settling.settle(rules, len(made.numbers)))
+    _add(made, engine.map(functools.partial(_compare, rules), [len(made.numbers)]))
     if rules.paragraphs:
         stay = writing.keepers(rules)
         list(progress(engine.map(functools.partial(writing.say, rules), stay), "repeated passages", len(stay)))
@@ -73,8 +69,7 @@ def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progr
     if rules.stretches:
         results = engine.map(functools.partial(writing.strip, rules), made.numbers)
         _add(made, list(progress(results, "long stretches", len(made.numbers))))
-        sizes = writing.sizes(rules)
-        _timed(made, "comparing stretches", lambda: stretches.settle(rules.bench, sizes, rules.stretches))
+        _add(made, engine.map(_compare_stretches, [rules]))
     results = engine.map(functools.partial(writing.apply, rules), made.numbers)
     _add(made, list(progress(results, "writing", len(made.numbers))))
     for number in made.numbers:
@@ -100,10 +95,27 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)  # a file system without links
 
 
-def _timed(made: Made, step: str, work: Callable[[], None]) -> None:
-    began = time.process_time()
-    work()
-    made.pace.append((step, time.process_time() - began, 0))
+def _begin(rules: Rules) -> dict[str, int]:
+    """Reads what every part needs, so that a fault in it is told before any work; the items of each test set."""
+    index = judging.tools(rules).tests
+    known: dict[str, set[str]] = {Path(file).name: set() for file in rules.tests}
+    for item in (*index.items, *index.unjudged) if index else ():
+        known[item.test].add(item.id)
+    return {test: len(ids) for test, ids in known.items()}
+
+
+def _compare(rules: Rules, count: int) -> Told:
+    clock = Clock()
+    settling.settle(rules, count)
+    clock.lap("comparing")
+    return Told(0, 0, clock.seconds)
+
+
+def _compare_stretches(rules: Rules) -> Told:
+    clock = Clock()
+    stretches.settle(rules.bench, writing.sizes(rules), rules.stretches)
+    clock.lap("comparing stretches")
+    return Told(0, 0, clock.seconds)
 
 
 def _add(made: Made, told: Iterable[Told]) -> None:

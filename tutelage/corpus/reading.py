@@ -56,9 +56,11 @@ def cards(given: dict[str, sources.Listing], licence: str) -> tuple[terms.Card, 
 
 
 def forget_others(root: Path, listed: dict[str, sources.Listing]) -> None:
-    """Throws away the parts of an earlier run if it read other files: a pattern may fit others now."""
+    """Throws away the parts of an earlier run if it read other files, for a pattern may fit others now, or cut them
+    otherwise."""
     known = root / "files.json"
-    found = [[name, path.stat().st_size, path.stat().st_mtime_ns] for one in listed.values() for path, name in one.read]
+    files = [[name, path.stat().st_size, path.stat().st_mtime_ns] for one in listed.values() for path, name in one.read]
+    found = {"files": files, "parts": [parts.PART, parts.FIRST, parts.ALIKE]}
     if known.exists() and json.loads(known.read_text(encoding="utf-8")) == found:
         return
     shutil.rmtree(root, ignore_errors=True)

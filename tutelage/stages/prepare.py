@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,9 @@ from tutelage import settings
 from tutelage.errors import RecordError, SettingsError
 from tutelage.run import Run, write_json
 from tutelage.settings import Input
+
+if TYPE_CHECKING:
+    from tutelage.corpus.engine import Engine
 
 MAKES = "documents"
 
@@ -92,7 +95,18 @@ def execute(recipe: Recipe, run: Run) -> None:
         SettingsError: a licence, a rule or a profile that there is none of, or stretches too short.
         RecordError: a source cannot be read, or everything in it is refused.
     """
-    from tutelage.corpus import card, engine, judging, licences, pipeline, quality, reading
+    from tutelage.corpus import engine
+
+    # First, for workers load what they need while this process does the same.
+    workers = engine.engine(recipe.engine, recipe.processes or os.cpu_count() or 1, recipe.address)
+    try:
+        _prepare(recipe, run, workers)
+    finally:
+        workers.close()
+
+
+def _prepare(recipe: Recipe, run: Run, workers: Engine) -> None:
+    from tutelage.corpus import card, judging, licences, pipeline, quality, reading
 
     listed = reading.listings(recipe.sources, recipe.tests)
     _check_licences(recipe)
@@ -121,16 +135,9 @@ def execute(recipe: Recipe, run: Run) -> None:
         share=recipe.held_out_share,
         seed=recipe.seed,
     )
-    pipeline.begin(rules)
     reading.forget_others(run.checkpoint, listed)
     told: dict[str, Any] = {}
-    workers = engine.engine(recipe.engine, recipe.processes or os.cpu_count() or 1, recipe.address)
-    try:
-        made = pipeline.run(
-            rules, reading.rows(recipe.sources, listed, run.progress, told), workers, run.progress, told
-        )
-    finally:
-        workers.close()
+    made = pipeline.run(rules, reading.rows(recipe.sources, listed, run.progress, told), workers, run.progress, told)
     summary = card.card(made, rules, _stated(recipe))
     if not any(split["name"] == "train" and split["documents"] for split in summary["splits"]):
         shutil.rmtree(run.checkpoint)
