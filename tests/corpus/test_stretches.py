@@ -7,7 +7,7 @@ import numpy as np
 
 from tutelage.corpus import stretches, tables
 from tutelage.corpus.facts import Facts
-from tutelage.corpus.parts import Bench
+from tutelage.corpus.parts import Bench, strings
 from tutelage.records import Document
 
 LENGTH = 40
@@ -30,17 +30,19 @@ def done(
     edges = [0, *itertools.accumulate(sizes)]
     for number, (first, last) in enumerate(itertools.pairwise(edges)):
         stays = np.array([place not in gone for place in range(first, last)], dtype=bool)
-        left = stretches.Left(list(documents[first:last]), stays, tables.refusal_table([]), Facts())
+        some = list(documents[first:last])
+        texts = strings([one.text for one in some])
+        left = stretches.Left(some, texts, stays, tables.refusal_table([]), Facts())
         stretches.write(bench, number, left, LENGTH)
     stretches.settle(bench, sizes, LENGTH, at_once)
-    texts: list[str] = []
+    found_texts: list[str] = []
     removed: list[tuple[int, str]] = []
     for number, first in enumerate(edges[:-1]):
         left = stretches.read(bench, number)
         found = stretches.cut(bench, number, left, sizes, LENGTH)
-        texts += [one.text for one in left.documents]
+        found_texts += [one.text for one in left.documents]
         removed += [(first + one.row, one.original) for one in found]
-    return texts, removed
+    return found_texts, removed
 
 
 def test_a_stretch_stays_in_the_first_that_stays(tmp_path: Path) -> None:

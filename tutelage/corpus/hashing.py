@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -100,6 +100,22 @@ def strings(texts: Sequence[str]) -> pa.LargeStringArray:
     offsets = np.zeros(len(packed) + 1, dtype=np.int64)
     np.cumsum([len(one) for one in packed], out=offsets[1:])
     return pa.LargeStringArray.from_buffers(len(packed), pa.py_buffer(offsets), pa.py_buffer(b"".join(packed)))
+
+
+def replaced(texts: pa.LargeStringArray, values: Mapping[int, str]) -> pa.LargeStringArray:
+    """The column with other texts in some rows."""
+    if not values:
+        return texts
+    rows = sorted(values)
+    fresh = strings([values[row] for row in rows])
+    if len(rows) == len(texts):
+        return fresh
+    pieces: list[pa.LargeStringArray] = []
+    place = 0
+    for number, row in enumerate(rows):
+        pieces += [texts.slice(place, row - place), fresh.slice(number, 1)]
+        place = row + 1
+    return pa.concat_arrays([*pieces, texts.slice(place)])
 
 
 def rank(ids: Sequence[str], preference: Sequence[int] | None = None) -> Hashes:

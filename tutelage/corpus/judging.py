@@ -140,12 +140,11 @@ def judge(rules: Rules, number: int) -> Told:
     clock.lap("licence")
     passed = _treated(rules, passed, facts)
     clock.lap("cleaning, personal data, language")
-    judgment = _judged(rules, passed, facts, refused, clock)
-    passed, profiles = judgment
+    judged = _judged(rules, passed, facts, refused, clock)
     with parts.beside(bench.judged(number)) as folder:
-        _write_keys(rules, folder, passed, gated, clock)
-        columns = tables.document_table(passed).append_column("profile", parts.strings(profiles))
-        parts.write_table(folder / "documents.arrow", columns)
+        _write_keys(rules, folder, judged, gated, clock)
+        columns = tables.document_table(judged.documents, judged.texts)
+        parts.write_table(folder / "documents.arrow", columns.append_column("profile", parts.strings(judged.profiles)))
         parts.write_table(folder / "refused.arrow", tables.refusal_table(refused))
         for refusal in refused:
             count_refusal(facts, refusal)
@@ -172,11 +171,6 @@ def shelf(document: Document) -> str:
     """What a document's source is counted under: of a file in a folder the folder."""
     file = document.metadata.get("file", "")
     return document.source.rpartition("/")[0] if document.source == file and "/" in file else document.source
-
-
-def texts_of(documents: Sequence[Document]) -> pa.Array:
-    """The texts as one column."""
-    return parts.strings([document.text for document in documents])
 
 
 def _read(
@@ -256,12 +250,19 @@ def _treated(rules: Rules, documents: Sequence[Document], facts: Facts) -> list[
     return found
 
 
-def _judged(
-    rules: Rules, documents: Sequence[Document], facts: Facts, refused: list[Refusal], clock: Clock
-) -> tuple[list[Document], list[str]]:
-    """What passes the rules of quality and harm and gives no test away, and the profile of each."""
+class _Judged(NamedTuple):
+    """What passes the rules of quality and harm and gives no test away."""
+
+    documents: list[Document]
+    profiles: list[str]
+    texts: pa.LargeStringArray
+    bodies: pa.LargeStringArray
+
+
+def _judged(rules: Rules, documents: Sequence[Document], facts: Facts, refused: list[Refusal], clock: Clock) -> _Judged:
     made = tools(rules)
-    bodies = parts.strings([python_docs.body(document) for document in documents])
+    texts = parts.strings([document.text for document in documents])
+    bodies = python_docs.bodies(documents, texts)
     judgment = quality.judge(bodies, rules.quality, languages=[document.language for document in documents])
     for name, counts in judgment.histograms.items():
         facts.add_histogram(name, counts.tolist())
@@ -275,16 +276,19 @@ def _judged(
     clock.lap("classifiers")
     leaks = _leaks(made.tests, documents, bodies, gone, facts)
     clock.lap("test sets")
-    passed: list[Document] = []
-    profiles: list[str] = []
+    passed: list[int] = []
     for place, (document, verdict) in enumerate(zip(documents, gone, strict=True)):
         if verdict:
             refused.append(Refusal(document, *verdict, leaks=leaks.get(place, "")))
         else:
-            passed.append(document)
-            profiles.append(judgment.profiles[place])
+            passed.append(place)
     _borderline(documents, gone, judgment, facts)
-    return passed, profiles
+    rows = parts.numbers(np.array(passed, np.int64))
+    left = texts.take(rows)
+    return _Judged(
+        [documents[place] for place in passed], [judgment.profiles[place] for place in passed], left,
+        left if bodies is texts else bodies.take(rows),
+    )  # fmt: skip
 
 
 def _borderline(
@@ -338,25 +342,22 @@ def _leaks(
     return named
 
 
-def _write_keys(
-    rules: Rules, folder: Path, passed: Sequence[Document], gated: Sequence[Document], clock: Clock
-) -> None:
+def _write_keys(rules: Rules, folder: Path, passed: _Judged, gated: Sequence[Document], clock: Clock) -> None:
     """The keys of what passed, the normal keys of what may not be copied, and what the small model counts."""
-    texts = texts_of(passed)
-    bodies = texts if not any(python_docs.body(one) is not one.text for one in passed) else parts.strings(
-        [python_docs.body(one) for one in passed]
-    )  # fmt: skip
-    duplicates.sign(bodies).write(folder / "signs")
-    np.save(folder / "gated.npy", duplicates.sign(texts_of(gated)).normal if gated else np.zeros((0, 2), np.uint64))
+    duplicates.sign(passed.bodies).write(folder / "signs")
+    np.save(folder / "gated.npy", duplicates.sign([one.text for one in gated]).normal)
     clock.lap("keys of documents")
     if rules.paragraphs:
-        found = paragraphs.passages(texts)
+        found = paragraphs.passages(passed.texts)
         np.save(folder / "passages.keys.npy", found.keys)
         np.save(folder / "passages.documents.npy", found.documents)
     clock.lap("keys of paragraphs")
-    counts = fluency.count(bodies)
+    counts = fluency.count(passed.bodies)
     parts.write_table(folder / "letters.arrow", pa.table({"counts": parts.numbers(counts.astype(np.uint32))}))
     clock.lap("letters")
-    np.save(folder / "groups.npy", np.array([splits.value(splits.group(one), rules.seed) for one in passed], np.uint64))
-    np.save(folder / "alone.npy", np.array([splits.value(one.id, rules.seed) for one in passed], np.uint64))
+    np.save(
+        folder / "groups.npy",
+        np.array([splits.value(splits.group(one), rules.seed) for one in passed.documents], np.uint64),
+    )
+    np.save(folder / "alone.npy", np.array([splits.value(one.id, rules.seed) for one in passed.documents], np.uint64))
     clock.lap("splits")

@@ -112,15 +112,20 @@ class Gate:
 
     def verdict(self, licence: str) -> tuple[Answer, str]:
         """Whether a text under this licence goes in, and why not."""
-        named = {name.lower() for name in _TOKEN.findall(licence)}
-        if not licence or licence == UNKNOWN:
-            return "refuse", "its licence is unknown"
-        if bad := named & {name.lower() for name in self.refused}:
-            return "refuse", f"{licence} is refused: {', '.join(sorted(bad))} stands in refuse_licences"
-        reason = refusal(licence, self.allowed)
-        if reason and refusal(licence, self.allowed | self.ask) is None:
-            return "ask", f"{licence} needs an answer: name it in allow_licences or in refuse_licences"
-        return ("refuse", reason) if reason else ("allow", "")
+        return _verdict(self, licence)
+
+
+@lru_cache(maxsize=4096)
+def _verdict(gate: Gate, licence: str) -> tuple[Answer, str]:
+    named = {name.lower() for name in _TOKEN.findall(licence)}
+    if not licence or licence == UNKNOWN:
+        return "refuse", "its licence is unknown"
+    if bad := named & {name.lower() for name in gate.refused}:
+        return "refuse", f"{licence} is refused: {', '.join(sorted(bad))} stands in refuse_licences"
+    reason = refusal(licence, gate.allowed)
+    if reason and refusal(licence, gate.allowed | gate.ask) is None:
+        return "ask", f"{licence} needs an answer: name it in allow_licences or in refuse_licences"
+    return ("refuse", reason) if reason else ("allow", "")
 
 
 def check_names(names: Collection[str], where: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 
 from tutelage.corpus.hashing import strings
@@ -115,6 +116,12 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return pa.ipc.open_file(file, options=options).read_all()
 
 
+def read_texts(table: pa.Table) -> pa.LargeStringArray:
+    """The texts of a table in one piece."""
+    column = table.column("text")
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def cut(bench: Bench, rows: Iterable[Row], told: dict[str, Any]) -> Iterator[int]:
     """Cuts what is read into parts, and gives the number of each as soon as it may be judged.
 
@@ -132,7 +139,7 @@ def cut(bench: Bench, rows: Iterable[Row], told: dict[str, Any]) -> Iterator[int
     for part in _gathered(rows):
         if not bench.judged(number).exists() and not bench.raw(number).exists():
             half = bench.raw(number).with_suffix(".tmp")
-            write_table(half, part)
+            write_table(half, part, packed=False)  # it goes as soon as it is judged
             half.rename(bench.raw(number))
         yield number
         number += 1
@@ -145,7 +152,7 @@ def raw_rows(path: Path) -> Iterator[Row]:
     table = read_table(path)
     columns = [table.column(name).to_pylist() for name in (*ENTRY, "card")]
     for content, form, id, source, licence, url, language, metadata, card in zip(*columns, strict=True):
-        yield Row(content, form, id, source, licence, url, language, json.loads(metadata) if metadata else {}, card)
+        yield Row(content, form, id, source, licence, url, language, orjson.loads(metadata) if metadata else {}, card)
 
 
 def _gathered(rows: Iterable[Row]) -> Iterator[pa.Table]:

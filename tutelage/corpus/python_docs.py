@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.metadata import Distribution, distributions
@@ -26,7 +26,10 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import NamedTuple, Protocol, TypeVar
 
+import pyarrow as pa
+
 from tutelage.corpus import licences
+from tutelage.corpus.hashing import replaced
 from tutelage.corpus.languages import language
 from tutelage.corpus.python_source import Module, Thing, is_public, plain_signature, read, split_heading
 from tutelage.records import Document, identify
@@ -105,6 +108,12 @@ def body(document: Document) -> str:
     if document.metadata.get("kind") and document.metadata.get("name"):
         return document.text.partition("\n\n")[2] or document.text
     return document.text
+
+
+def bodies(documents: Sequence[Document], texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    """The bodies of documents, of which the texts are a column already."""
+    found = {row: text for row, one in enumerate(documents) if (text := body(one)) is not one.text}
+    return replaced(texts, found)
 
 
 def _of_package(package: Package, modules: dict[str, Module]) -> Iterator[Document]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from tutelage.corpus import parts, python_docs, substrings, tables
 from tutelage.corpus.facts import Facts
+from tutelage.corpus.hashing import replaced
 from tutelage.corpus.settling import AT_ONCE
 from tutelage.records import Document
 
@@ -30,6 +31,8 @@ class Left(NamedTuple):
 
     documents: list[Document]
     """All of them, also those that go."""
+    texts: pa.LargeStringArray
+    """Theirs, as a column."""
     stays: npt.NDArray[np.bool_]
     refused: pa.Table
     facts: Facts
@@ -50,7 +53,7 @@ def write(bench: parts.Bench, number: int, left: Left, length: int) -> None:
     found = substrings.anchors(_bodies(left), length)
     with parts.beside(bench.stripped(number)) as folder:
         # As they are, so that one document can be looked up without the others.
-        parts.write_table(folder / "documents.arrow", tables.document_table(left.documents), packed=False)
+        parts.write_table(folder / "documents.arrow", tables.document_table(left.documents, left.texts), packed=False)
         parts.write_table(folder / "refused.arrow", left.refused)
         np.save(folder / "stays.npy", left.stays)
         for name, values in found._asdict().items():
@@ -61,8 +64,10 @@ def write(bench: parts.Bench, number: int, left: Left, length: int) -> None:
 def read(bench: parts.Bench, number: int) -> Left:
     """What `write` put down."""
     folder = bench.stripped(number)
+    table = parts.read_table(folder / "documents.arrow")
     return Left(
-        tables.unpacked(parts.read_table(folder / "documents.arrow")),
+        tables.unpacked(table),
+        parts.read_texts(table),
         np.load(folder / "stays.npy"),
         parts.read_table(folder / "refused.arrow"),
         Facts.read(folder / "facts.json"),
@@ -111,8 +116,8 @@ def heading(document: Document) -> str:
 
 def _bodies(left: Left) -> pa.LargeStringArray:
     """The texts without headings; of a document that goes nothing."""
-    pairs = zip(left.documents, left.stays.tolist(), strict=True)
-    return parts.strings([python_docs.body(document) if stays else "" for document, stays in pairs])
+    gone = dict.fromkeys(np.flatnonzero(~left.stays).tolist(), "")
+    return replaced(python_docs.bodies(left.documents, left.texts), gone)
 
 
 def _anchors(folder: Path, low: int, high: int) -> substrings.Anchors:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -34,12 +35,17 @@ class Refusal(NamedTuple):
     """The test items that it gives away, as "test:item", a comma between them."""
 
 
-def document_table(documents: Sequence[Document]) -> pa.Table:
-    """The columns of documents, as `tutelage.records.read` reads them."""
-    rows = [
-        (one.id, one.text, one.source, one.licence, one.language, one.split, packed(one.metadata)) for one in documents
-    ]
-    return _table(DOCUMENT, rows)
+def document_table(documents: Sequence[Document], texts: pa.LargeStringArray | None = None) -> pa.Table:
+    """The columns of documents, as `tutelage.records.read` reads them.
+
+    Args:
+        texts: those of the documents, if they are a column already.
+    """
+    columns = {
+        name: texts if name == "text" and texts is not None else strings([getattr(one, name) for one in documents])
+        for name in DOCUMENT[:-1]
+    }
+    return pa.table({**columns, "metadata": strings([packed(one.metadata) for one in documents])})
 
 
 def refusal_table(refusals: Iterable[Refusal]) -> pa.Table:
@@ -72,7 +78,7 @@ def unpacked(table: pa.Table) -> list[Document]:
     return [
         Document(
             id=id, text=text, source=source, licence=licence, language=language, split=split,
-            metadata=json.loads(metadata),
+            metadata=orjson.loads(metadata),
         )
         for id, text, source, licence, language, split, metadata in zip(*columns, strict=True)
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tutelage.corpus import (
@@ -23,11 +24,15 @@ from tutelage.corpus import (
     tables,
 )
 from tutelage.corpus.facts import Facts, excerpt, size
+from tutelage.corpus.hashing import replaced
 from tutelage.corpus.judging import Clock, Rules, Told, count_refusal, shelf
 from tutelage.corpus.languages import length
 from tutelage.corpus.tables import Refusal
 from tutelage.records import Document
 from tutelage.run import write_json
+
+Stays = npt.NDArray[np.bool_]
+"""Of each document of a part whether it stays."""
 
 LENGTHS = 24
 """Bins of the histogram of lengths: powers of two, in characters."""
@@ -97,18 +102,20 @@ def apply(rules: Rules, number: int) -> Told:
         clock.lap("long stretches")
     else:
         left = _stripped(rules, number, clock)
-    documents, stays, refused, facts = left
+    documents, texts, stays, refused, facts = left
     held = parts.read_table(bench.settled() / f"{number:05d}.arrow", ("held_out",)).column(0).to_pylist()
     profiles = parts.read_table(bench.judged(number) / "documents.arrow", ("profile",)).column(0).to_pylist()
-    kept: list[Document] = []
-    for row in np.flatnonzero(stays).tolist():
-        kept.append(replace(documents[row], split="held_out" if held[row] else "train"))
+    rows = np.flatnonzero(stays)
+    whole: list[Document] = []
+    for row in rows.tolist():
+        whole.append(replace(documents[row], split="held_out" if held[row] else "train"))
         facts.add("profiles", profiles[row], 1, size(documents[row].text))
-    kept = _parted(rules, list(cut(kept, rules.max_characters)))
+    kept = _parted(rules, list(cut(whole, rules.max_characters)))
+    texts = texts.take(parts.numbers(rows)) if len(kept) == len(whole) else None
     for document in kept:
         _count(document, facts)
     with parts.beside(bench.applied(number)) as folder:
-        tables.write(folder / "documents.parquet", tables.document_table(kept))
+        tables.write(folder / "documents.parquet", tables.document_table(kept, texts))
         tables.write(folder / "refused.parquet", pa.concat_tables([early, refused]))
         facts.write(folder / "facts.json")
     clock.lap("writing")
@@ -120,20 +127,22 @@ def _stripped(rules: Rules, number: int, clock: Clock) -> stretches.Left:
     facts = Facts()
     table = parts.read_table(rules.bench.judged(number) / "documents.arrow", tables.DOCUMENT)
     verdicts = parts.read_table(rules.bench.settled() / f"{number:05d}.arrow")
-    documents = tables.unpacked(table)
+    documents, texts = tables.unpacked(table), parts.read_texts(table)
     stays = np.array([rule == "" for rule in verdicts.column("rule").to_pylist()], dtype=bool)
     refused = [
         Refusal(documents[row], *(verdicts.column(name)[row].as_py() for name in ("rule", "reason", "duplicate_of")))
         for row in np.flatnonzero(~stays).tolist()
     ]
     clock.lap("reading")
-    _by_letters(rules, documents, stays, refused)
+    _by_letters(rules, documents, texts, stays, refused)
     clock.lap("letters")
-    documents = _without_repeats(rules, number, documents, stays, refused, facts)
+    shorter = _without_repeats(rules, number, documents, texts, stays, refused, facts)
+    for row, text in shorter.items():
+        documents[row] = replace(documents[row], text=text)
     clock.lap("repeated paragraphs")
     for refusal in refused:
         count_refusal(facts, refusal)
-    return stretches.Left(documents, stays, tables.refusal_table(refused), facts)
+    return stretches.Left(documents, replaced(texts, shorter), stays, tables.refusal_table(refused), facts)
 
 
 def _without_stretches(rules: Rules, number: int, left: stretches.Left) -> stretches.Left:
@@ -156,7 +165,10 @@ def _without_stretches(rules: Rules, number: int, left: stretches.Left) -> stret
             refused.append(Refusal(before[row], *ONLY_REPEATS))
             count_refusal(left.facts, refused[-1])
     left.facts.add("stretch_documents", "all", len(cut_rows))
-    return left._replace(refused=pa.concat_tables([left.refused, tables.refusal_table(refused)]))
+    return left._replace(
+        texts=replaced(left.texts, {row: left.documents[row].text for row in cut_rows}),
+        refused=pa.concat_tables([left.refused, tables.refusal_table(refused)]),
+    )
 
 
 def _first(rules: Rules, number: int) -> int:
@@ -185,40 +197,42 @@ def forget() -> None:
         remembered.cache_clear()
 
 
-def _by_letters(rules: Rules, documents: Sequence[Document], stays: np.ndarray, refused: list[Refusal]) -> None:
+def _by_letters(
+    rules: Rules, documents: Sequence[Document], texts: pa.LargeStringArray, stays: Stays, refused: list[Refusal]
+) -> None:
     """Leaves out what is unlikely text beside all the rest."""
-    rows = np.flatnonzero(stays).tolist()
-    bits = _letters(rules).bits(parts.strings([python_docs.body(documents[row]) for row in rows]))
-    for row, verdict in zip(rows, quality.judge_fluency(bits, rules.quality), strict=True):
+    rows = np.flatnonzero(stays)
+    bits = _letters(rules).bits(python_docs.bodies(documents, texts).take(parts.numbers(rows)))
+    for row, verdict in zip(rows.tolist(), quality.judge_fluency(bits, rules.quality), strict=True):
         if verdict:
             stays[row] = False
             refused.append(Refusal(documents[row], *verdict))
 
 
 def _without_repeats(
-    rules: Rules, number: int, documents: list[Document], stays: np.ndarray, refused: list[Refusal], facts: Facts
-) -> list[Document]:
-    """The documents without repeated passages; one of which next to nothing is left goes."""
+    rules: Rules, number: int, documents: Sequence[Document], texts: pa.LargeStringArray, stays: Stays,
+    refused: list[Refusal], facts: Facts,
+) -> dict[int, str]:  # fmt: skip
+    """What the documents with repeated passages are without them; one of which next to nothing is left goes."""
     if not rules.paragraphs:
-        return documents
-    texts = parts.strings([one.text if stay else "" for one, stay in zip(documents, stays, strict=True)])
+        return {}
+    there = replaced(texts, dict.fromkeys(np.flatnonzero(~stays).tolist(), ""))
     stripped = paragraphs.strip(
-        texts, _first(rules, number), _index(rules), settling.passages(rules.bench.judged(number))
+        there, _first(rules, number), _index(rules), settling.passages(rules.bench.judged(number))
     )
     cut: dict[int, int] = {}
     for one in stripped.removed:
         cut[one.row] = cut.get(one.row, 0) + 1
         weight = size(one.text)
         facts.add("repeated", "edited" if one.edited else "same", 1, weight)
-    found = list(documents)
+    found: dict[int, str] = {}
     for row in cut:
         text = stripped.texts[row].as_py().strip("\n")
-        shorter = replace(documents[row], text=text)
-        if _says_nothing(rules, python_docs.body(shorter)):
+        if _says_nothing(rules, python_docs.body(replace(documents[row], text=text))):
             stays[row] = False
             refused.append(Refusal(documents[row], *ONLY_REPEATS))
         else:
-            found[row] = shorter
+            found[row] = text
     facts.add("repeated_documents", "all", len(cut))
     return found
 
