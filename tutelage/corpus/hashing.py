@@ -251,26 +251,34 @@ def units(data: Any, start: Any, end: Any, table: Any, hashes: Any, starts: Any,
         first = data[place]
         here = place
         if first < 128:
-            code = np.int64(first)
+            letters = table[first]
+            if letters - np.uint64(1) < np.uint64(_OWN - 1):
+                # A run of plain letters, without looking at each for what it might be else.
+                if not inside:
+                    began, inside, value = here, True, np.uint64(0)
+                while letters - np.uint64(1) < np.uint64(_OWN - 1):
+                    value = (value ^ letters) * np.uint64(0x9E3779B97F4A7C15)
+                    value ^= value >> np.uint64(32)
+                    place += 1
+                    letters = table[data[place]] if place < end and data[place] < 128 else np.uint64(0)
+                continue
             place += 1
         elif first < 0xE0:
-            code = (np.int64(first & 31) << 6) | np.int64(data[place + 1] & 63)
+            letters = table[(np.int64(first & 31) << 6) | np.int64(data[place + 1] & 63)]
             place += 2
         elif first < 0xF0:
             code = (np.int64(first & 15) << 12) | (np.int64(data[place + 1] & 63) << 6) | np.int64(data[place + 2] & 63)
+            letters = table[code]
             place += 3
         else:
             code = (np.int64(first & 7) << 18) | (np.int64(data[place + 1] & 63) << 12)
             code |= (np.int64(data[place + 2] & 63) << 6) | np.int64(data[place + 3] & 63)
             place += 4
-        if code < 0x10000:
-            letters = table[code]
-        elif 0x20000 <= code < 0x40000:
-            letters = np.uint64(code) | np.uint64(_OWN)
-        elif code < 0x1F000:  # old scripts, mathematical letters
-            letters = np.uint64(code)
-        else:  # emoji, private use
-            letters = np.uint64(0)
+            letters = np.uint64(0)  # emoji, private use
+            if 0x20000 <= code < 0x40000:
+                letters = np.uint64(code) | np.uint64(_OWN)
+            elif code < 0x1F000:  # old scripts, mathematical letters
+                letters = np.uint64(code)
         if letters == np.uint64(_OWN):
             continue
         if letters != 0 and letters < np.uint64(_OWN):
