@@ -22,7 +22,6 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import statistics
 import subprocess
@@ -128,11 +127,15 @@ def _lines() -> Iterator[bytes]:
 
 
 class Watched:
-    """A command with its seconds, by the clock and of all its processes' work, and the most memory that they held."""
+    """A command with its seconds, by the clock and of all its processes' work, and the most memory that they held.
+
+    Work and memory are looked at four times a second: what a process did after the last look is missed.
+    """
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self.memory = 0
-        began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._spent: dict[int, float] = {}
+        began = time.perf_counter()
         started = psutil.Popen(
             command, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
@@ -141,10 +144,9 @@ class Watched:
         watcher.start()
         _, told = started.communicate()
         self.seconds = time.perf_counter() - began
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.work = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         over.set()
         watcher.join()
+        self.work = sum(self._spent.values())
         if started.returncode:
             sys.exit(f"{' '.join(command[:6])} ...: {told.decode()[-2000:]}")
 
@@ -152,6 +154,7 @@ class Watched:
         while not over.wait(0.25):
             try:
                 family = [process, *process.children(recursive=True)]
+                self._spent |= {one.pid: sum(one.cpu_times()[:2]) for one in family}
                 self.memory = max(self.memory, sum(one.memory_full_info().pss for one in family))
             except psutil.Error:
                 continue
