@@ -107,6 +107,13 @@ def test_a_long_text_is_read_in_stretches() -> None:
     assert measure(column("x y " * 40_000))["distinct_words"][0] == 2 * -(-80_000 // counting.STRETCH)
 
 
+def test_a_stretch_may_end_between_a_word_and_a_character_behind_it() -> None:
+    known = measure(column("中" + "a中" * 40_000))
+    assert known["words"][0] == 80_001
+    assert known["distinct_words"][0] == 2 * -(-80_001 // counting.STRETCH)
+    assert known["top_word"][0] == counting.STRETCH // 2
+
+
 @given(st.lists(st.text(max_size=40), max_size=8))
 @hypothesis_settings(deadline=None, max_examples=80)
 def test_any_text_can_be_measured_and_neighbours_do_not_matter(texts: list[str]) -> None:

@@ -115,6 +115,24 @@ def decode(data: Any, i: Any) -> Any:
 
 
 @compiled
+def behind_first(text: Any, i: Any) -> Any:
+    """Whether a character stands behind one of U+00C2 to U+00F4, which a first byte of UTF-8 becomes in Latin-1."""
+    return i >= 2 and text[i - 2] == 0xC3 and 0x82 <= text[i - 1] <= 0xB4
+
+
+@compiled
+def continues(code: Any) -> Any:
+    """Whether a character may be what a byte 0x80 to 0xBF became in Latin-1 or in Windows' code page 1252."""
+    if 0x80 <= code <= 0xBF:
+        return True
+    return (
+        code == 0x20AC or code == 0x201A or code == 0x0192 or 0x201E <= code <= 0x2022 or code == 0x2026
+        or code == 0x2030 or code == 0x2039 or code == 0x203A or 0x2018 <= code <= 0x201D or code == 0x2122
+        or code == 0x02C6 or code == 0x02DC or 0x0152 <= code <= 0x0178 or code == 0x017D
+    )  # fmt: skip
+
+
+@compiled
 def read_units(data: Any, start: Any, stop: Any, known: Any, units: Any, cjk: Any) -> Any:
     """The hashes of the first words of a text, in lower case, and which are single CJK characters; how many."""
     n = 0

@@ -51,14 +51,14 @@ def measure(texts: pa.Array) -> Statistics:
 
 @cache
 def _markers() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """A small table of words that are looked for, by hash; the value is a bit."""
+    """A small table of words that are looked for, each at its hash modulo the size; the value is a bit."""
     bits = {word: 1 << place for place, word in enumerate(STOP_WORDS)} | {"lorem": 1 << 8, "ipsum": 1 << 9}
     bits |= {character: 1 << (16 + place) for place, character in enumerate(dict.fromkeys(FUNCTION_CHARACTERS))}
-    keys, values = np.zeros(256, np.uint64), np.zeros(256, np.int64)
-    for word, bit in bits.items():
-        found = np.uint64(hash_units(np.array([ord(character) for character in word], np.int64)))
-        place = int(found) & 255
-        while keys[place]:
-            place = (place + 1) & 255
-        keys[place], values[place] = found, bit
+    hashes = [int(hash_units(np.array([ord(character) for character in word], np.int64))) for word in bits]
+    size = 256
+    while len({found % size for found in hashes}) < len(hashes):
+        size *= 2
+    keys, values = np.zeros(size, np.uint64), np.zeros(size, np.int64)
+    for found, bit in zip(hashes, bits.values(), strict=True):
+        keys[found % size], values[found % size] = found, bit
     return keys, values
