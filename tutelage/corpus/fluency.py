@@ -29,6 +29,9 @@ Counts = npt.NDArray[np.int64]
 ONES, TWOS, THREES = 1 << 16, 1 << 19, 1 << 20
 """Slots for single characters, pairs and triples; what shares a slot is counted together."""
 
+ALPHABET = 32
+"""Room for the letters of ASCII, and for none, in a table of triples."""
+
 WINDOW, WINDOWS = 1024, 8
 """A text longer than all windows is read in so many places, evenly apart; each has so many bytes."""
 
@@ -132,8 +135,27 @@ def _lower(code: Any) -> Any:
 
 
 @compiled
+def _letters(known: Any) -> Any:
+    """Which letter of the alphabet an ASCII character is, from 1 on in either case; 0: none."""
+    found = np.zeros(128, np.int64)
+    for code in range(128):
+        if _kind(code, known) == 1:
+            found[code] = _lower(code) - 96
+    return found
+
+
+@compiled
+def _code(a: Any) -> Any:
+    """The character of a letter of the alphabet; all others are as they are."""
+    return a + 96 if 0 < a < ALPHABET else a
+
+
+@compiled
 def _count(data: Any, offsets: Any, known: Any, counts: Any) -> None:
     twos, threes = counts[ONES:], counts[ONES + TWOS :]
+    letters = _letters(known)
+    # Triples of ASCII are counted in a small table first.
+    few = np.zeros(ALPHABET**3, np.int64)
     for d in range(len(offsets) - 1):
         number, apart = _windows(offsets[d + 1] - offsets[d])
         for w in range(number):
@@ -141,23 +163,38 @@ def _count(data: Any, offsets: Any, known: Any, counts: Any) -> None:
             stop = min(offsets[d + 1], i + WINDOW) if number > 1 else offsets[d + 1]
             a = b = np.int64(0)
             while i < stop:
+                if data[i] < 128 and (a | b) < ALPHABET:
+                    code = letters[data[i]]
+                    i += 1
+                    few[(a * ALPHABET + b) * ALPHABET + code] += 1
+                    a, b = b * np.int64(code != 0), code
+                    continue
                 code, size = decode(data, i)
                 i += size
                 kind = _kind(code, known)
+                first, second = _code(a), _code(b)
                 if kind == 0:
                     if b != 0:
                         counts[0] += 1
-                        twos[pair(b, 0)] += 1
-                        threes[_triple(a, b, 0)] += 1
+                        twos[pair(second, 0)] += 1
+                        threes[_triple(first, second, 0)] += 1
                     a = b = np.int64(0)
                     continue
                 code = _lower(code)
                 counts[code & 65535] += 1
-                twos[pair(b, code)] += 1
+                twos[pair(second, code)] += 1
                 if kind == 1:
-                    threes[_triple(a, b, code)] += 1
+                    threes[_triple(first, second, code)] += 1
                 counts[-3 + kind] += 1
-                a, b = b, code
+                a, b = b, letters[code] if code < 128 else code
+    few[0] = 0
+    for place in np.flatnonzero(few):
+        a, b, code = _code(place // ALPHABET**2), _code(place // ALPHABET % ALPHABET), _code(place % ALPHABET)
+        counts[code] += few[place]
+        twos[pair(b, code)] += few[place]
+        threes[_triple(a, b, code)] += few[place]
+        if code != 0:
+            counts[-2] += few[place]
 
 
 @compiled
