@@ -1,11 +1,17 @@
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.corpus import cleaning, languages, personal
-from tutelage.corpus.treatment import treat
+from tutelage.corpus.signs import PLAIN_FORMS
+from tutelage.corpus.traits import MARKUP, NUMBER, SECRET, traits
+from tutelage.corpus.treatment import looked_for, treat
 
 PIECES = [
+    "<kbd>&amp;</kbd>", '<a href="`x">', "`", "~~~", "</\tp>", "```cpp\nx;<br>\ny\n```", "212-555-0147", "010-62770000",
+    "4111-1111-1111-1111", "\u212b",
     "plain words of the text", "<br/>", "</td>", "&nbsp;", "&#38;", "<!-- c -->", "a < b", "<T>", "`<p>`", "```", "]]>",
     "x@y.org", "13800138000", "(212) 555-0147",
     "(010) 6277 0000", "+4420794609", "+1 23456789", "&amp;lt;br&amp;gt;", "&#60;b&#62;",
@@ -75,3 +81,49 @@ def test_languages_are_those_that_one_text_alone_has() -> None:
 @given(st.lists(st.text(), max_size=4))
 def test_any_text_goes_through(texts: list[str]) -> None:
     assert [one.text for one in treat(texts, mask=False)] == [cleaning.clean(text) for text in texts]
+
+
+def test_code_and_markup_in_each_other() -> None:
+    for text in (
+        "see `<b>` and <b>this</b>", 'a <a href="`x">b</a> <i>c</i> ` d', "<!-- ``` --> <b>one</b> ``` <b>two</b>",
+        "~~~\n<b>\n~~~ <i>now</i>", "press <kbd>&amp;</kbd> <b>twice</b>", "end</\tp> of it",
+    ):  # fmt: skip
+        assert treat([text])[0][:2] == cleaning.cleaned(text)
+        assert treat([text])[0].changes
+
+
+def test_places_of_markup_are_characters() -> None:
+    text = "中文😀é `<b>` <b>文</b> ]]> &lt;b&gt; x"
+    found = traits([text, "", text], looked_for())
+    places = found.places[found.begins[2] : found.begins[3]].tolist()
+    assert [text[place] for place in places] == ["<", "<", "]", "&", "&"]
+    assert found.begins.tolist() == [0, 5, 5, 10]
+
+
+def test_an_element_in_code_is_no_trait() -> None:
+    assert not traits(["`<b>` and\n```html\n<b>\n```"], looked_for()).flags[0] & MARKUP
+    assert traits(["```cpp\nx;<br>\n```"], looked_for()).flags[0] & MARKUP
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-01-01 00", "400-820-8820", "0.1234567890", "a13800138000", "1 2 3 4 5 6 7 8 9 10"]
+)
+def test_a_number_that_is_nobodys_is_no_trait(text: str) -> None:
+    assert not traits([f"say {text} twice"], looked_for()).flags[0] & NUMBER
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["AKIAJO2NY7JLHWFTGDSR", f"hf_{'aB' * 16}", f"-----BEGIN RSA PRIVATE KEY-----\n{'a' * 50}\n-----END RSA KEY-----"],
+)
+def test_a_key_is_seen_in_the_first_pass(text: str) -> None:
+    assert treat([f"say {text} twice"])[0].personal == {"SECRET": 1}
+    assert not traits(["say git, npm, hf and AKI"], looked_for()).flags[0] & SECRET
+
+
+def test_forms_that_are_taken_for_plain_are() -> None:
+    pairs = (unicodedata.decomposition(chr(code)).split() for code in range(0x110000))
+    seconds = {int(pair[1], 16) for pair in pairs if len(pair) == 2 and not pair[0].startswith("<")}
+    for start, end in PLAIN_FORMS:
+        assert unicodedata.is_normalized("NFC", "".join(map(chr, range(start, end))))
+        assert not any(code in seconds or unicodedata.combining(chr(code)) for code in range(start, end))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tutelage.corpus.traits import BEYOND, CONTROL, LEFTOVER, LINE_ENDS, MARKUP, MOJIBAKE, TRAILING, UNCLEAN
+from tutelage.corpus.traits import CONTROL, FORMS, LEFTOVER, LINE_ENDS, MARKUP, MOJIBAKE, TRAILING, UNCLEAN
 
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufff9-\uffff]"
@@ -19,7 +20,7 @@ _CONTROL = re.compile(
 """Characters that nobody sees. The joiners of emoji and of Persian or Indian words, U+200C and U+200D, are none."""
 _LINE_ENDS = re.compile(r"\r\n?|\u2028|\u2029|\x85")
 _TRAILING = " \t\u3000\xa0"
-_BLANK_LINES = re.compile(r"\n{4,}")
+_BLANK_LINES = re.compile(r"\n\n\n\n+")
 _UNSEEN = bytes([*range(9), 11, 12, *range(14, 32), 127])
 
 TAGS = (
@@ -29,8 +30,11 @@ TAGS = (
     "|pre|q|s|section|select|small|span|strike|strong|style|sub|sup|svg|table|tbody|td|textarea|tfoot|th|thead|title|tr|tt"
     "|u|ul|video|wbr|script"
 )
-NAMES = frozenset(name for tag in TAGS.replace("h[1-6]", "h1|h2|h3|h4|h5|h6").split("|") for name in (tag, tag.upper()))
-"""The names of elements that are taken out."""
+NAMES = frozenset({
+    *(name for tag in TAGS.replace("h[1-6]", "h1|h2|h3|h4|h5|h6").split("|") for name in (tag, tag.upper())),
+    "kbd", "ruby",
+})  # fmt: skip
+"""The names of elements that are taken out, and of those that stay with what they hold."""
 _ATTRIBUTES = r"(?:\s+[a-zA-Z_:@][\w:.-]*(?:\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>=`]+))?)*"
 _MARKUP = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`(?:[^<&`~\]]*`[^`\n]+`)*|<(su[bp]|kbd|ruby)>[^<>\n]{1,60}</\1>"
@@ -126,17 +130,20 @@ class _Again:
     needed = False
 
 
-def once(text: str, needs: int, known: dict[str, int]) -> tuple[Cleaned, int]:
+def once(text: str, needs: int, known: dict[str, int], places: Sequence[int] | None = None) -> tuple[Cleaned, int]:
     """The text cleaned one time, and which traits of what it is now say what has to be done yet.
 
     Args:
         needs: those of its `traits` that say what may have to be done.
         known: what was changed in it before; in what is given back it is counted too.
+        places: of its markup, as `traits` tells them; else all of it is looked at.
     """
     changes = dict(known)
     again = _Again()
+    given, lines = text, TRAILING | LEFTOVER
     plain = text.isascii()
-    if needs & (MOJIBAKE | LINE_ENDS | CONTROL) or not (plain or unicodedata.is_normalized("NFC", text)):
+    composed = plain or not needs & FORMS or unicodedata.is_normalized("NFC", text)
+    if needs & (MOJIBAKE | LINE_ENDS | CONTROL) or not composed:
         needs = UNCLEAN  # what they change can be anything
     if needs & MOJIBAKE and not plain:
         repaired = _repaired(text, changes)
@@ -151,18 +158,22 @@ def once(text: str, needs: int, known: dict[str, int]) -> tuple[Cleaned, int]:
         again.needed |= len(shown) != len(text)
         text = shown
     yet = 0
-    if needs & MARKUP and _MAYBE_MARKUP.search(text):
-        before, text = text, _without_markup(text, changes, again)
-        yet = 0 if text == before or needs & (TRAILING | LEFTOVER) else TRAILING | LEFTOVER
-    if needs & (TRAILING | LEFTOVER):
-        if any(f"{blank}\n" in text for blank in (_TRAILING[:2] if plain else _TRAILING)):
-            text = "\n".join([line.rstrip(_TRAILING) for line in text.split("\n")])
+    if needs & MARKUP and (_MAYBE_MARKUP.search(text, places[0] if places else 0) or _MAYBE_MARKUP.search(text)):
+        before, text = text, _without_markup(text, changes, again, places if text is given else None)
+        if text is not before:
+            needs, yet = (needs | lines, 0) if needs & lines else (needs, lines)
+    if needs & TRAILING:
+        for blank in _TRAILING[:2] if plain else _TRAILING:
+            if (end := f"{blank}\n") in text:
+                *parts, rest = text.split(end)
+                text = "\n".join([*(part.rstrip(_TRAILING) for part in parts), rest])
+    if needs & LEFTOVER:
         kept = _without_leftovers(text, changes)
         again.needed |= kept is not text
         text = kept
     if "\n\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n\n", text)
-    return Cleaned(text.strip("\n").rstrip(), changes), UNCLEAN | BEYOND if again.needed else yet
+    return Cleaned(text.strip("\n").rstrip(), changes), UNCLEAN if again.needed else yet
 
 
 def _count(changes: dict[str, int], kind: str, count: int) -> None:
@@ -181,37 +192,58 @@ def _without_control(text: str, plain: bool, changes: dict[str, int]) -> str:
     return text
 
 
-def _without_markup(text: str, changes: dict[str, int], again: _Again) -> str:
-    count = 0
-
-    def put(found: re.Match[str]) -> str:
-        nonlocal count
+def _without_markup(text: str, changes: dict[str, int], again: _Again, places: Sequence[int] | None) -> str:
+    parts: list[str] = []
+    done = count = 0
+    for found in _marks(text, places):
         mark = found[0]
         first = mark[0]
         if first in "`~":
             left = _without_glued(mark)
-            count += len(left) != len(mark)
-            return left
-        if found[1] or _is_code(text, found.start()):
-            return mark
-        if first == "&":
+            if len(left) == len(mark):
+                continue
+        elif found[1] or _is_code(text, found.start()):
+            continue
+        elif first == "&":
             plain = mark.replace("amp;", "") if "amp;" in mark and mark != "&amp;" else mark
-            put_there = html.unescape(plain)
-            if put_there == plain or (put_there in "<>" and not _ESCAPED_TAG.match(text, _start(text, found))):
-                return mark
-            count += 1
-            again.needed = again.needed or put_there not in "\xa0 \"'"
-            return put_there.replace("\xa0", " ")
+            left = html.unescape(plain)
+            if left == plain or (left in "<>" and not _ESCAPED_TAG.match(text, _start(text, found))):
+                continue
+            again.needed = again.needed or left not in "\xa0 \"'"
+            left = left.replace("\xa0", " ")
+        else:
+            if not again.needed:
+                around = text[max(0, found.start() - 40) : found.start()]
+                begun = around.rfind("<") > around.rfind(">") or around.rfind("&") > around.rfind(";")
+                again.needed = begun or "`" in mark
+            left = _gap(text, found) if _BREAKS.match(mark) else ""
         count += 1
-        start = found.start()
-        if not again.needed:
-            around = text[max(0, start - 40) : start]
-            again.needed = around.rfind("<") > around.rfind(">") or around.rfind("&") > around.rfind(";") or "`" in mark
-        return _gap(text, found) if _BREAKS.match(mark) else ""
-
-    text = _MARKUP.sub(put, text)
+        parts += (text[done : found.start()], left)
+        done = found.end()
+    if not count:
+        return text
     _count(changes, "markup", count)
-    return text
+    parts.append(text[done:])
+    return "".join(parts)
+
+
+def _marks(text: str, places: Sequence[int] | None) -> Iterator[re.Match[str]]:
+    """Code and leftovers of markup in a text, in order.
+
+    places: where there may be some that matter, if that is known; what stands between them is passed over.
+    """
+    if places is None:
+        yield from _MARKUP.finditer(text)
+        return
+    done = 0
+    for place in places:
+        if place < done or not (found := _MARKUP.match(text, place)):
+            continue
+        yield found
+        done = found.end()
+        if text[place] == "<" and ("`" in found[0] or "~~~" in found[0]):  # no code begins in it, as the places have it
+            yield from _MARKUP.finditer(text, done)
+            return
 
 
 def _without_glued(code: str) -> str:
@@ -241,7 +273,7 @@ def _gap(text: str, found: re.Match[str]) -> str:
 def _is_code(text: str, place: int) -> bool:
     """Whether a place is on a line that is indented as code is, and does not read like prose before it."""
     start = text.rfind("\n", 0, place) + 1
-    if not _INDENTED.match(text, start, place) or _PROSE.search(text, start, place):
+    if text[start] not in " \t" or not _INDENTED.match(text, start, place) or _PROSE.search(text, start, place):
         return False
     return not text.endswith(("```", "~~~"), start, place)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.corpus.traits import SIMPLIFIED, TRADITIONAL, classes
+from tutelage.corpus.signs import SIMPLIFIED, TRADITIONAL, classes
 
 HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 KANA = r"\u3040-\u30ff\u31f0-\u31ff"

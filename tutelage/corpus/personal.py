@@ -63,7 +63,7 @@ SECRETS = {
 """What a key's text holds, and the whole of it: the forms that their makers document."""
 
 
-BEGINNINGS = frozenset(name[:3] for name in SECRETS)
+BEGINNINGS = frozenset(SECRETS) - {"PRIVATE KEY-----"} | {"BEGIN "}
 """How words begin that may be keys."""
 
 

@@ -1,45 +1,55 @@
 """What there is to be done about a text, found for many texts in one compiled pass over their bytes.
 
 Most texts need nothing of most of what cleaning and masking can do. Each trait says that something may be there; only
-then is a text looked at closely. A trait may be wrong where nothing is there, and never where something is.
+then is a text looked at closely. A trait may be wrong where nothing is there, and never where something is. Of markup
+the places are told too, for that is what is most often taken away.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tutelage.corpus import signs
 from tutelage.corpus.hashing import Bytes, Places, Texts, column, compiled
+from tutelage.corpus.signs import (
+    AT,
+    COLON,
+    COMMON,
+    DIGIT,
+    HAN,
+    HANGUL,
+    KANA,
+    LATIN,
+    LETTER,
+    MARK,
+    MISREAD,
+    NEITHER,
+    NEWLINE,
+    NOTHING,
+    OF_CONTROL,
+    OF_FORMS,
+    OF_LINE_ENDS,
+    OTHER,
+    RETURN,
+    SCRIPT,
+    SIMPLIFIED,
+    TICK,
+    TRADITIONAL,
+    UNSEEN,
+    WORDS,
+    Marks,
+    spread,
+)  # fmt: skip
 
-MARKUP, CONTROL, LINE_ENDS, TRAILING, BLANK, MOJIBAKE, LEFTOVER = (1 << place for place in range(7))
+MARKUP, CONTROL, LINE_ENDS, TRAILING, BLANK, MOJIBAKE, LEFTOVER, FORMS = (1 << place for place in range(8))
+"""FORMS: there may be characters that Unicode writes otherwise in its form NFC."""
 NUMBER, ADDRESS, COLONS, SECRET = (1 << place for place in range(8, 12))
-BEYOND = 1 << 16
-"""There is a character beyond ASCII."""
 
-UNCLEAN = MARKUP | CONTROL | LINE_ENDS | TRAILING | BLANK | MOJIBAKE | LEFTOVER
+UNCLEAN = MARKUP | CONTROL | LINE_ENDS | TRAILING | BLANK | MOJIBAKE | LEFTOVER | FORMS
 PERSONAL = NUMBER | ADDRESS | COLONS | SECRET
-
-LATIN, HAN, KANA, HANGUL, OTHER, WORDS, COMMON = range(7)
-"""What is counted: characters of scripts; words of Latin letters, and how many of them are common English ones."""
-NEITHER, SIMPLIFIED, TRADITIONAL, MISREAD = range(7, 11)
-"""Characters of Han that both ways of writing Chinese have, that one alone has, or that UTF-8 read as GBK gives."""
-
-FUNCTION_WORDS = ("the", "of", "and", "to", "is", "in", "that", "for", "it", "this", "with", "are", "was", "you", "be")
-_MISREAD = "锛銆鐨鏄涓浜鍦鏈"
-
-
-class Marks(NamedTuple):
-    """What is looked for, beside what is the same for everybody."""
-
-    leftovers: frozenset[str]
-    """Lines in lower case."""
-    secrets: frozenset[str]
-    """What a word may begin with; three ASCII characters are looked at."""
-    tags: frozenset[str]
-    """Names of elements, in the case that they are written in."""
 
 
 class Traits(NamedTuple):
@@ -48,6 +58,10 @@ class Traits(NamedTuple):
     flags: npt.NDArray[np.uint32]
     counts: npt.NDArray[np.int64]
     """(texts, 11)."""
+    begins: npt.NDArray[np.int64]
+    """Where the places of each text start; one more than there are texts."""
+    places: npt.NDArray[np.uint32]
+    """Characters at which markup may begin outside of code, and blocks of code that elements may hang in."""
 
 
 def traits(texts: Texts, look_for: Marks) -> Traits:
@@ -55,25 +69,24 @@ def traits(texts: Texts, look_for: Marks) -> Traits:
     text = column(texts)
     flags = np.zeros(len(text), np.uint32)
     counts = np.zeros((len(text), 11), np.int64)
-    tables = _tables(look_for)
+    begins = np.zeros(len(text) + 1, np.int64)
+    places = np.empty(len(text.data) // 2 + 1, np.uint32)
+    tables = signs.tables(look_for)
     _pass(
-        text.data,
-        text.offsets,
-        flags,
-        counts,
-        classes(),
-        _words(),
-        tables.lines,
-        tables.longest,
-        tables.secrets,
-        tables.tags,
-    )
-    return Traits(flags, counts)
+        text.data, text.offsets, signs.asks(), signs.beyond(), signs.classes(), signs.words(), tables.lines,
+        tables.shapes, tables.secrets, tables.threes, tables.tags, flags, counts, begins, places,
+    )  # fmt: skip
+    return Traits(flags, counts, begins, places[: begins[-1]].copy())
 
 
 @compiled
 def _is_letter(b: Any) -> Any:
     return np.uint8((b | 32) - 97) < 26
+
+
+@compiled
+def _is_digit(b: Any) -> Any:
+    return np.uint8(b - 48) < 10
 
 
 @compiled
@@ -89,244 +102,299 @@ def _key(data: Bytes, start: int, end: int) -> int:
 def _is_markup(data: Bytes, i: int, end: int, tags: npt.NDArray[np.bool_]) -> bool:
     """Whether an element of HTML, a comment or an escaped character may begin here."""
     j = i + 1
+    if data[i] == 93:
+        return j + 1 < end and data[j] == 93 and data[j + 1] == 62
     if data[i] == 38:
-        while j < end and j < i + 27 and (_is_letter(data[j]) or 48 <= data[j] <= 57 or data[j] == 35):
+        while j < end and j < i + 27 and (_is_letter(data[j]) or _is_digit(data[j]) or data[j] == 35):
             j += 1
         return j > i + 2 and j < end and data[j] == 59
     if j < end and data[j] == 33:
         return True
     if j < end and data[j] == 47:
         j += 1
-        while j < end and data[j] == 32:
+        while j < end and (data[j] <= 32 or data[j] >= 128):
             j += 1
     first = j
-    while j < end and j < first + 12 and (_is_letter(data[j]) or 48 <= data[j] <= 57):
+    while j < end and j < first + 12 and (_is_letter(data[j]) or _is_digit(data[j])):
         j += 1
     return j > first and tags[_key(data, first, j)]
 
 
 @compiled
-def _is_leftover(data: Bytes, start: int, end: int, lines: npt.NDArray[np.bool_]) -> bool:
+def _code(data: Bytes, i: int, end: int, tags: npt.NDArray[np.bool_]) -> tuple[int, bool]:
+    """Where the code ends that a back tick or tilde may open here, else here; and whether elements may hang in it."""
+    tick, j = data[i], i + 1
+    if j + 1 < end and data[j] == tick and data[j + 1] == tick:
+        opened, hung = False, False
+        j = i + 3
+        while j < end and not (data[j] == tick and j + 2 < end and data[j + 1] == tick and data[j + 2] == tick):
+            if data[j] == 60 and not opened:
+                b = data[j - 1]
+                opened = b > 127 or _is_letter(b) or _is_digit(b) or b in (95, 59, 41, 125, 93)
+                opened = opened and _is_markup(data, j, end, tags)
+            hung |= data[j] == 62 and j + 1 < end and data[j + 1] == 10
+            j += 1
+        return min(j + 3, end), opened and hung
+    if tick == 96:
+        while j < end and data[j] != 96 and data[j] != 10:
+            j += 1
+        if j < end and data[j] == 96 and j > i + 1:
+            return j + 1, False
+    return i, False
+
+
+@compiled
+def _blank(data: Bytes, i: int, end: int) -> int:
+    """The bytes of the white space that begins here, or 0."""
+    b = data[i]
+    if b == 32 or b == 9:
+        return 1
+    if b == 0xC2 and i + 1 < end and data[i + 1] == 0xA0:
+        return 2
+    if (b == 0xE3 or b == 0xE2 or b == 0xE1) and i + 2 < end:
+        code = ((b & 0x0F) << 12) | ((data[i + 1] & 0x3F) << 6) | (data[i + 2] & 0x3F)
+        if code == 0x3000 or 0x2000 <= code <= 0x200A or code == 0x202F or code == 0x205F or code == 0x1680:
+            return 3
+    return 0
+
+
+@compiled
+def _is_leftover(
+    data: Bytes, start: int, end: int, lines: npt.NDArray[np.bool_], shapes: npt.NDArray[np.bool_]
+) -> bool:
     while start < end:
-        if data[start] == 32 or data[start] == 9:
-            start += 1
-        elif data[start] == 0xE3 and start + 2 < end and data[start + 1] == 0x80 and data[start + 2] == 0x80:
-            start += 3
-        elif data[start] == 0xC2 and start + 1 < end and data[start + 1] == 0xA0:
-            start += 2
+        size = _blank(data, start, end)
+        if size == 0:
+            break
+        start += size
+    while start < end and (data[end - 1] <= 32 or data[end - 1] >= 128):
+        if _blank(data, end - 1, end) == 1:
+            end -= 1
+        elif end - start >= 2 and _blank(data, end - 2, end) == 2:
+            end -= 2
+        elif end - start >= 3 and _blank(data, end - 3, end) == 3:
+            end -= 3
         else:
             break
+    if start == end or end - start >= len(shapes):
+        return False
+    b = data[start]
+    if not shapes[end - start, b | 32 if _is_letter(b) else b]:
+        return False
     value = np.uint32(2166136261)
     for place in range(start, end):
         b = data[place]
         value = (value ^ np.uint32(b | 32 if _is_letter(b) else b)) * np.uint32(16777619)
-    return end > start and lines[value & np.uint32(0xFFFF)]
+    return lines[value & np.uint32(0xFFFF)]
 
 
 @compiled
-def _fewest_digits(data: Bytes, start: int, place: int) -> int:
-    """How many digits a run that begins here has at least if it is somebody's number: seven behind a code in brackets,
-    eight behind a plus, else ten."""
-    if place > start and data[place - 1] == 43:
-        return 8
-    return 7 if place > start + 1 and data[place - 1] == 32 and data[place - 2] == 41 else 10
+def _is_trailing(data: Bytes, line: int, i: int) -> bool:
+    """Whether a line that ends here ends with white space that is taken away."""
+    if i == line:
+        return False
+    b = data[i - 1]
+    if b == 0x80:
+        return i - line >= 3 and data[i - 3] == 0xE3 and data[i - 2] == 0x80
+    return b == 32 or b == 9 or (b == 0xA0 and i - line >= 2 and data[i - 2] == 0xC2)
+
+
+@compiled
+def _may_be_number(data: Bytes, start: int, i: int, end: int) -> bool:
+    """Whether digits that begin here may be somebody's number: alone, or with those that a space, a dot or a stroke
+    divides from them. What stands before, how many digits there are, and in how many groups, rules out most."""
+    before = data[i - 1] if i > start else 10
+    needed = 99
+    if before == 43:
+        needed = 8
+    else:
+        bracket = i - 1 if before == 41 else i - 2
+        if bracket > start and data[bracket] == 41 and _is_digit(data[bracket - 1]) and before in (41, 32, 45):
+            needed = 7
+        elif _is_letter(before) or _is_digit(before) or before in (95, 46, 45, 47, 61, 38, 37, 35, 36):
+            return False
+    digits, groups, dots = 0, 0, 0
+    j = i
+    while True:
+        first = j
+        while j < end and _is_digit(data[j]) and j < i + 40:
+            j += 1
+        digits += j - first
+        groups += 1
+        joined = j + 1 < end and data[j] in (32, 45, 46) and _is_digit(data[j + 1])
+        if digits >= needed or ((not joined or data[j] == 32) and _may_be(data, i, digits, groups, dots, j - first)):
+            return True
+        if not joined or j > i + 31:
+            return False
+        dots += data[j] == 46
+        j += 1
+
+
+@compiled
+def _may_be(data: Bytes, i: int, digits: int, groups: int, dots: int, last: int) -> bool:
+    """Whether digits are as many as an address of the internet, a telephone number, an identity number or a card has.
+    A company's hotline is no person's."""
+    lead = data[i] - 48
+    if dots == 3 and groups == 4:
+        return digits >= 6
+    if lead == 0 and digits < 13:
+        return groups == 2 and dots == 0 and digits > 9
+    if digits == 10:
+        hotline = lead in (4, 8) and data[i + 1] == 48 and data[i + 2] == 48
+        return lead > 1 and groups == 3 and last == 4 and not hotline
+    if digits == 11:
+        return lead == 1 and groups <= 4
+    if digits == 13:
+        return lead == 8
+    if digits == 17 or digits == 18:
+        return groups == 1 and lead > 0
+    return dots == 0 and ((digits == 15 and lead != 1) or (digits in (16, 19) and 2 <= lead <= 6))
+
+
+@compiled
+def _begins(data: Bytes, i: int, end: int, secrets: Bytes) -> bool:
+    """Whether one of some words begins here. They stand in rows, with zeros behind."""
+    for row in range(len(secrets)):
+        j = 0
+        while j < secrets.shape[1] and secrets[row, j] and i + j < end and data[i + j] == secrets[row, j]:
+            j += 1
+        if j == secrets.shape[1] or secrets[row, j] == 0:
+            return True
+    return False
 
 
 @compiled
 def _pass(
-    data: Bytes, offsets: Places, flags: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64], kinds: Bytes,
-    words: npt.NDArray[np.uint32], lines: npt.NDArray[np.bool_], longest: int, secrets: npt.NDArray[np.bool_],
-    tags: npt.NDArray[np.bool_],
+    data: Bytes, offsets: Places, asks: Bytes, beyond: Bytes, kinds: Bytes, words: npt.NDArray[np.int64],
+    lines: npt.NDArray[np.bool_], shapes: npt.NDArray[np.bool_], secrets: Bytes, threes: npt.NDArray[np.bool_],
+    tags: npt.NDArray[np.bool_], flags: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64],
+    begins: npt.NDArray[np.int64], places: npt.NDArray[np.uint32],
 ) -> None:  # fmt: skip
+    taken = 0
+    tally = np.zeros(8, np.int64)
     for number in range(len(offsets) - 1):
         start, end = offsets[number], offsets[number + 1]
-        found, row = 0, counts[number]
-        run, since_colon, colons, newlines = 0, 99, 0, 0
-        digits, dots, fewest = 0, 0, 10
-        line, last = start, start
-        i = start
+        tally[:] = 0
+        found, latin, han, known, simplified, traditional, misread, seen, common = 0, 0, 0, 0, 0, 0, 0, 0, 0
+        colons, newlines, more = 0, 0, 0
+        line = code = i = start
         while i < end:
             b = data[i]
-            if _is_letter(b):
-                j = i + 1
-                while j < end and _is_letter(data[j]):
-                    j += 1
-                size = j - i
-                row[LATIN] += size
-                row[WORDS] += 1
-                if size <= 4:
-                    word = np.uint32(0)
-                    for place in range(i, j):
-                        word = (word << np.uint32(8)) | np.uint32(data[place] | 32)
-                    if words[(word ^ (word >> np.uint32(11))) & np.uint32(0xFFFF)] == word:
-                        row[COMMON] += 1
-                    since_colon += size
-                else:
-                    since_colon = 99
-                if (size > 2 or j < end) and i + 3 <= end and secrets[_key(data, i, i + 3)]:
-                    found |= SECRET
-                run = newlines = 0
-                last = i = j
-                continue
             if b < 128:
-                if 48 <= b <= 57:
-                    if run == 0:
-                        digits, dots = 0, 0
-                        fewest = _fewest_digits(data, start, i)
-                    run += 1
-                    digits += 1
-                    if digits >= fewest or (dots >= 3 and digits >= 4):
+                ask = asks[b]
+                if ask == LETTER:
+                    j = i + 1
+                    while j < end and _is_letter(data[j]):
+                        j += 1
+                    latin += j - i
+                    seen += 1
+                    if j - i <= 4:
+                        word = np.int64(0)
+                        for place in range(i, j):
+                            word = (word << 8) | np.int64(data[place] | 32)
+                        common += words[spread(word)] == word
+                    if i + 3 <= end:
+                        three = (np.int64(b) << 16) | (np.int64(data[i + 1]) << 8) | np.int64(data[i + 2])
+                        if threes[spread(three)] and _begins(data, i, end, secrets):
+                            found |= SECRET
+                    i = j
+                    continue
+                if ask == NOTHING:
+                    i += 1
+                    continue
+                if ask == DIGIT:
+                    if not found & NUMBER and _may_be_number(data, start, i, end):
                         found |= NUMBER
-                    since_colon += 1
-                    newlines = 0
-                    last = i + 1
-                elif b == 32 or b == 9:
-                    run = run + 1 if run and b == 32 and i > start and 48 <= data[i - 1] <= 57 else 0
-                    since_colon, newlines = 99, 0
-                elif b == 10:
-                    if last < i:
-                        found |= TRAILING
-                    elif 0 < i - line <= longest and _is_leftover(data, line, i, lines):
-                        found |= LEFTOVER
-                    newlines += 1
+                    i += 1
+                    while i < end and _is_digit(data[i]):
+                        i += 1
+                    continue
+                if ask == NEWLINE:
+                    newlines = newlines + 1 if i == line else 1
                     if newlines >= 4:
                         found |= BLANK
-                    run, since_colon = 0, 99
-                    line = last = i + 1
-                else:
-                    if b == 58:
-                        colons = colons + 1 if since_colon <= 4 else 1
-                        since_colon = 0
+                    elif i > line:
+                        if _is_trailing(data, line, i):
+                            found |= TRAILING
+                        if not found & LEFTOVER and _is_leftover(data, line, i, lines, shapes):
+                            found |= LEFTOVER
+                    line = i + 1
+                elif ask == MARK:
+                    if i >= code and _is_markup(data, i, end, tags):
+                        found |= MARKUP
+                        places[taken] = i - start - more
+                        taken += 1
+                elif ask == TICK:
+                    if i >= code:
+                        code, hung = _code(data, i, end, tags)
+                        if hung:
+                            found |= MARKUP
+                            places[taken] = i - start - more
+                            taken += 1
+                elif ask == COLON:
+                    j = i - 1
+                    while j >= start and j > i - 6 and (_is_letter(data[j]) or _is_digit(data[j])):
+                        j -= 1
+                    if colons and j >= start and data[j] == 58:
+                        colons += 1
                         if colons >= 3:
                             found |= COLONS
                     else:
-                        since_colon = 99
-                        if b == 60 or b == 38:
-                            if _is_markup(data, i, end, tags):
-                                found |= MARKUP
-                        elif b == 64:
-                            found |= ADDRESS
-                        elif b == 93:
-                            if i + 2 < end and data[i + 1] == 93 and data[i + 2] == 62:
-                                found |= MARKUP
-                        elif b == 13:
-                            found |= LINE_ENDS
-                        elif b < 32 or b == 127:
-                            found |= CONTROL
-                    run = run + 1 if run and (b == 45 or b == 46 or b == 40 or b == 41) else 0
-                    dots += b == 46
-                    newlines = 0
-                    last = i + 1
+                        colons = 1 if i >= start + 4 and 50 <= data[i - 4] <= 51 else 0
+                elif ask == AT:
+                    found |= ADDRESS
+                elif ask == RETURN:
+                    found |= LINE_ENDS
+                elif ask == UNSEEN:
+                    found |= CONTROL
                 i += 1
                 continue
-            found |= BEYOND
-            run, newlines, since_colon = 0, 0, 99
             if 0xE4 <= b <= 0xE9 and i + 2 < end:
-                code = ((b & 0x0F) << 12) | ((data[i + 1] & 0x3F) << 6) | (data[i + 2] & 0x3F)
+                place = (np.int64(b & 0x0F) << 12) | (np.int64(data[i + 1] & 0x3F) << 6) | np.int64(data[i + 2] & 0x3F)
                 i += 3
-                last = i
-                if code >= 0x4E00:
-                    row[HAN] += 1
-                    kind = kinds[code - 0x4E00]
-                    row[NEITHER + (kind & 3)] += 1
-                    row[MISREAD] += kind >> 2
-                else:
-                    row[HAN] += 1
+                more += 2
+                han += 1
+                if place >= 0x4E00:
+                    kind = kinds[place - 0x4E00]
+                    known += 1
+                    simplified += kind & 1
+                    traditional += (kind >> 1) & 1
+                    misread += kind >> 2
                 continue
             length = 2 if b < 0xE0 else 3 if b < 0xF0 else 4
-            code = np.int64(b & (0x1F if length == 2 else 0x0F if length == 3 else 0x07))
+            point = np.int64(b & (0x1F if length == 2 else 0x0F if length == 3 else 0x07))
             for place in range(i + 1, min(i + length, end)):
-                code = (code << 6) | (data[place] & 0x3F)
+                point = (point << 6) | (data[place] & 0x3F)
             i += length
-            if code != 0x3000 and code != 0xA0:
-                last = i
-            if code < 0xC0:
-                if code < 0xA0 or code == 0xAD:
-                    found |= CONTROL if code != 0x85 else LINE_ENDS
-            elif code < 0x250:
-                row[LATIN] += 1
-                if code <= 0xF4 and i < end:
+            more += length - 1
+            if point < 0x10000:
+                kind = beyond[point]
+                tally[kind & SCRIPT] += 1
+                if kind > SCRIPT:
+                    if kind & OF_CONTROL:
+                        found |= CONTROL
+                    if kind & OF_LINE_ENDS:
+                        found |= LINE_ENDS
+                    if kind & OF_FORMS:
+                        found |= FORMS
+                if 0xC0 <= point <= 0xF4 and i < end:
                     after = data[i]
                     if after == 0xC2 or after == 0xC5 or after == 0xC6 or after == 0xCB or after == 0xE2:
                         found |= MOJIBAKE
-            elif 0x2000 <= code < 0x2070:
-                if code == 0x2028 or code == 0x2029:
-                    found |= LINE_ENDS
-                elif code == 0x200B or code == 0x200E or code == 0x200F or 0x202A <= code <= 0x202E or code >= 0x2060:
-                    found |= CONTROL
-            elif 0x3041 <= code < 0x3097 or 0x30A1 <= code < 0x30FB or 0x31F0 <= code < 0x3200:
-                row[KANA] += 1
-            elif 0xAC00 <= code < 0xD7B0 or 0x1100 <= code < 0x1200:
-                row[HANGUL] += 1
-            elif 0x3400 <= code < 0x4DC0 or 0xF900 <= code < 0xFB00 or 0x20000 <= code < 0x30000:
-                row[HAN] += 1
-            elif code == 0xFEFF or 0xFFF9 <= code <= 0xFFFF:
-                found |= CONTROL
-            elif code < 0x2000 or 0xA000 <= code < 0xE000 or 0xFB00 <= code < 0xFE00 or 0xFE70 <= code < 0xFF00:
-                row[OTHER] += 1
-        if 0 < last - line <= longest and _is_leftover(data, line, last, lines):
+            elif 0x20000 <= point < 0x30000:
+                han += 1
+                found |= FORMS
+            elif not 0x1F000 <= point < 0x1FB00:
+                found |= FORMS
+        if i > line and not found & LEFTOVER and _is_leftover(data, line, i, lines, shapes):
             found |= LEFTOVER
-        if row[MISREAD] * 12 > row[HAN]:
+        han += tally[1 + HAN]
+        if misread * 12 > han:
             found |= MOJIBAKE
+        row = counts[number]
+        row[LATIN], row[HAN], row[KANA] = latin + tally[1 + LATIN], han, tally[1 + KANA]
+        row[HANGUL], row[OTHER], row[WORDS], row[COMMON] = tally[1 + HANGUL], tally[1 + OTHER], seen, common
+        row[NEITHER] = known - simplified - traditional
+        row[SIMPLIFIED], row[TRADITIONAL], row[MISREAD] = simplified, traditional, misread
         flags[number] = found
-
-
-class _Tables(NamedTuple):
-    lines: npt.NDArray[np.bool_]
-    longest: int
-    secrets: npt.NDArray[np.bool_]
-    tags: npt.NDArray[np.bool_]
-
-
-@cache
-def _tables(look_for: Marks) -> _Tables:
-    return _Tables(
-        _table(look_for.leftovers),
-        max((len(line.encode()) for line in look_for.leftovers), default=0),
-        _table(frozenset(secret[:3] for secret in look_for.secrets)),
-        _table(look_for.tags),
-    )
-
-
-def _table(words: frozenset[str]) -> npt.NDArray[np.bool_]:
-    table = np.zeros(1 << 16, np.bool_)
-    for word in words:
-        value = 2166136261
-        for byte in word.encode():
-            value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
-        table[value & 0xFFFF] = True
-    return table
-
-
-@cache
-def classes() -> Bytes:
-    """For each character from U+4E00: 1 if it is simplified alone, 2 if traditional alone, and 4 more if it is a sign
-    of UTF-8 that was read as GBK.
-
-    Two national standards tell: GB 2312 has the simplified characters, Big5 the traditional ones.
-    """
-    table = np.zeros(0xA000 - 0x4E00, np.uint8)
-    for code in range(0x4E00, 0xA000):
-        simplified, traditional = (_encodes(chr(code), name) for name in ("gb2312", "big5"))
-        if simplified != traditional:
-            table[code - 0x4E00] = 1 if simplified else 2
-    for character in _MISREAD:
-        table[ord(character) - 0x4E00] |= 4
-    return table
-
-
-def _encodes(character: str, name: str) -> bool:
-    try:
-        character.encode(name)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-@cache
-def _words() -> npt.NDArray[np.uint32]:
-    table = np.zeros(1 << 16, np.uint32)
-    for word in FUNCTION_WORDS:
-        packed = int.from_bytes(word.encode(), "big")
-        table[(packed ^ (packed >> 11)) & 0xFFFF] = packed
-    return table
+        begins[number + 1] = taken

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.corpus import cleaning, languages, personal
-from tutelage.corpus.traits import BEYOND, PERSONAL, UNCLEAN, Marks, traits
+from tutelage.corpus.signs import Marks
+from tutelage.corpus.traits import PERSONAL, UNCLEAN, traits
 
 
 class Treated(NamedTuple):
@@ -34,54 +35,50 @@ def treat(texts: Sequence[str], mask: bool = True) -> list[Treated]:
     """
     if not texts:
         return []
-    cleaned, flags, counts = _cleaned(texts)
-    nothing: dict[str, int] = {}
-    found = [
-        personal.masked(one.text, needs) if mask and needs & PERSONAL else (one.text, nothing)
-        for one, needs in zip(cleaned, flags, strict=True)
-    ]
-    told = languages.languages([one.text for one in cleaned], counts)
+    cleaned, changes, flags, counts = _cleaned(texts)
+    told = languages.languages(cleaned, counts)
+    masked: list[dict[str, int]] = [{}] * len(texts)
+    for place in np.flatnonzero(flags & PERSONAL).tolist() if mask else ():
+        cleaned[place], masked[place] = personal.masked(cleaned[place], int(flags[place]))
     return [
-        Treated(text, one.changes, masked, language, script)
-        for one, (text, masked), (language, script) in zip(cleaned, found, told, strict=True)
+        Treated(text, change, personal_data, language, script)
+        for text, change, personal_data, (language, script) in zip(cleaned, changes, masked, told, strict=True)
     ]
 
 
-def _cleaned(texts: Sequence[str]) -> tuple[list[cleaning.Cleaned], list[int], npt.NDArray[np.int64]]:
-    """The texts cleaned, and the traits of what they have become. What was changed is looked at again, all at once."""
-    known = traits(texts, _marks())
-    flags, counts = known.flags.tolist(), known.counts
-    found: list[cleaning.Cleaned] = []
-    yet: dict[int, int] = {}
-    for place, (text, needs) in enumerate(zip(texts, flags, strict=True)):
-        one, more = cleaning.Cleaned(_trimmed(text), {}), 0
-        if needs & (UNCLEAN | BEYOND):
-            one, more = cleaning.once(text, needs & UNCLEAN, {})
-        found.append(one)
-        if more:
-            yet[place] = more
-    changed = [place for place, one in enumerate(found) if one.changes]
+class _Cleaned(NamedTuple):
+    texts: list[str]
+    changes: list[dict[str, int]]
+    flags: npt.NDArray[np.uint32]
+    """The traits of what they have become."""
+    counts: npt.NDArray[np.int64]
+
+
+def _cleaned(texts: Sequence[str]) -> _Cleaned:
+    """The texts cleaned. What was changed is looked at again, all at once."""
+    cleaned = list(texts)
+    changes: list[dict[str, int]] = [{}] * len(texts)
+    flags = np.zeros(len(texts), np.uint32)
+    counts = np.zeros((len(texts), 11), np.int64)
+    asked = np.full(len(texts), UNCLEAN, np.uint32)
+    changed = list(range(len(texts)))
     while changed:
-        fresh = traits([found[place].text for place in changed], _marks())
-        counts[changed] = fresh.counts
-        for place, needs in zip(changed, fresh.flags.tolist(), strict=True):
-            flags[place] = needs
-        turn, yet, changed = yet, dict[int, int](), list[int]()
-        for place, asked in turn.items():
-            if needs := flags[place] & asked:
-                before = found[place]
-                found[place], more = cleaning.once(before.text, needs & UNCLEAN, before.changes)
-                if found[place].text != before.text:
-                    changed.append(place)
-                    if more:
-                        yet[place] = more
-    return found, flags, counts
-
-
-def _trimmed(text: str) -> str:
-    return text.strip("\n").rstrip()
+        fresh = traits([cleaned[place] for place in changed], looked_for())
+        flags[changed], counts[changed] = fresh.flags, fresh.counts
+        needs = fresh.flags & asked[changed]
+        turn, changed = changed, list[int]()
+        for row in np.flatnonzero(needs).tolist():
+            place = turn[row]
+            before = cleaned[place]
+            places = fresh.places[fresh.begins[row] : fresh.begins[row + 1]].tolist()
+            one, asked[place] = cleaning.once(before, int(needs[row]), changes[place], places)
+            cleaned[place], changes[place] = one
+            if one.changes and one.text != before:
+                changed.append(place)
+    return _Cleaned([text.strip("\n").rstrip() for text in cleaned], changes, flags, counts)
 
 
 @cache
-def _marks() -> Marks:
+def looked_for() -> Marks:
+    """What cleaning and masking look for in a text."""
     return Marks(cleaning.LEFTOVERS, personal.BEGINNINGS, cleaning.NAMES)
