@@ -19,7 +19,9 @@ from tutelage.corpus.hashing import (
     AT_ONCE,
     Hashes,
     Places,
+    Text,
     Texts,
+    Units,
     by_rank,
     column,
     compiled,
@@ -31,6 +33,7 @@ from tutelage.corpus.hashing import (
     root,
     runs,
     units,
+    units_of,
     widest,
 )
 
@@ -114,10 +117,13 @@ def near(texts: Texts, agreement: float = AGREEMENT) -> list[int]:
     return group([sign(texts)], agreement=agreement).stands_for.tolist()
 
 
-def sign(texts: Texts, threads: int = 1) -> Signs:
+def sign(texts: Texts, threads: int = 1, known: Units | None = None) -> Signs:
     """Signs each text; the same whatever stands beside it.
 
     256 hashes of a text's runs of units, of which two texts agree in as great a share as their runs do (Jaccard).
+
+    Args:
+        known: the texts' units, if they are there already.
 
     Source: Dahlgaard, Knudsen and Thorup 2017, Fast similarity sketching, arXiv:1704.04370: rounds of one-permutation
     hashing until every place is filled, so that the work does not grow with the number of hashes; Broder 1997, On the
@@ -129,8 +135,15 @@ def sign(texts: Texts, threads: int = 1) -> Signs:
         np.zeros((count, 2), dtype=np.uint64), np.zeros((count, 2), dtype=np.uint64),
         np.zeros((BANDS, count), dtype=np.uint64), np.zeros((count, _HASHES), dtype=np.uint8),
     )  # fmt: skip
-    words, signed = folded(), folded(symbols=True)
-    in_threads(lambda first, last: _sign(text.data, text.offsets, first, last, words, signed, *signs), text, threads)
+    signed = folded(symbols=True)
+
+    def work(first: int, last: int) -> None:
+        some, own = Text(text.data, text.offsets[first : last + 1]), slice(first, last)
+        units = known.take(own) if known else units_of(some)
+        exact, normal, bands, sketch = signs
+        _sign(*some, units, signed, exact[own], normal[own], bands[:, own], sketch[own])
+
+    in_threads(work, text, threads)
     return signs
 
 
@@ -356,17 +369,17 @@ def _sketch(shingles: Any, count: Any, least: Any) -> None:
 
 @compiled
 def _sign(
-    data: Any, offsets: Any, first: Any, last: Any, words: Any, signed: Any, exact: Any, normal: Any, bands: Any,
-    sketch: Any,
+    data: Any, offsets: Any, known: Any, signed: Any, exact: Any, normal: Any, bands: Any, sketch: Any
 ) -> None:  # fmt: skip
-    room = widest(offsets, first, last) + 1
-    hashes, shingles = np.empty(room, dtype=np.uint64), np.empty(room, dtype=np.uint64)
+    room = widest(offsets, 0, len(offsets) - 1) + 1
+    own, shingles = np.empty(room, dtype=np.uint64), np.empty(room, dtype=np.uint64)
     starts, ends = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
     least = np.empty(_HASHES, dtype=np.uint64)
-    for text in range(first, last):
+    for text in range(len(offsets) - 1):
         start, end = offsets[text], offsets[text + 1]
         _digest(data, start, end, exact[text])
-        count = units(data, start, end, words, hashes, starts, ends)
+        hashes = known.hashes[known.first[text] : known.last[text]]
+        count = len(hashes)
         if count:
             shown = runs(hashes, count, WORDS, shingles)
             _sketch(shingles, shown, least)
@@ -380,6 +393,7 @@ def _sign(
                     key = mix(key ^ least[band * ROWS + row])
                 bands[band, text] = key | np.uint64(1)
         if count < _SHORT:
+            hashes = own
             count = units(data, start, end, signed, hashes, starts, ends)
         if count:
             _chain(hashes, count, normal[text])

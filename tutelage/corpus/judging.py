@@ -20,6 +20,7 @@ from tutelage.corpus import (
     duplicates,
     fluency,
     harm,
+    hashing,
     leakage,
     licences,
     paragraphs,
@@ -257,6 +258,8 @@ class _Judged(NamedTuple):
     profiles: list[str]
     texts: pa.LargeStringArray
     bodies: pa.LargeStringArray
+    units: hashing.Units
+    """Of the bodies."""
 
 
 def _judged(rules: Rules, documents: Sequence[Document], facts: Facts, refused: list[Refusal], clock: Clock) -> _Judged:
@@ -274,7 +277,8 @@ def _judged(rules: Rules, documents: Sequence[Document], facts: Facts, refused: 
         if found:
             _lay_over(gone, found.judge(bodies, rule))
     clock.lap("classifiers")
-    leaks = _leaks(made.tests, documents, bodies, gone, facts)
+    units = hashing.units_of(hashing.column(bodies))
+    leaks = _leaks(made.tests, documents, bodies, units, gone, facts)
     clock.lap("test sets")
     passed: list[int] = []
     for place, (document, verdict) in enumerate(zip(documents, gone, strict=True)):
@@ -283,11 +287,11 @@ def _judged(rules: Rules, documents: Sequence[Document], facts: Facts, refused: 
         else:
             passed.append(place)
     _borderline(documents, gone, judgment, facts)
-    rows = parts.numbers(np.array(passed, np.int64))
-    left = texts.take(rows)
+    rows = np.array(passed, np.int64)
+    left = texts.take(parts.numbers(rows))
     return _Judged(
         [documents[place] for place in passed], [judgment.profiles[place] for place in passed], left,
-        left if bodies is texts else bodies.take(rows),
+        left if bodies is texts else bodies.take(parts.numbers(rows)), units.take(rows),
     )  # fmt: skip
 
 
@@ -316,14 +320,14 @@ def _lay_over(gone: list[tuple[str, str] | None], more: Sequence[tuple[str, str]
 
 
 def _leaks(
-    index: leakage.Index | None, documents: Sequence[Document], texts: pa.Array, gone: list[tuple[str, str] | None],
-    facts: Facts,
+    index: leakage.Index | None, documents: Sequence[Document], texts: pa.Array, units: hashing.Units,
+    gone: list[tuple[str, str] | None], facts: Facts,
 ) -> dict[int, str]:  # fmt: skip
     """Marks what gives test items away; for each such place which ones."""
     if index is None:
         return {}
     found: dict[int, list[leakage.Leak]] = {}
-    for leak in leakage.find(texts, 0, index):
+    for leak in leakage.find(texts, 0, index, units):
         found.setdefault(leak.document, []).append(leak)
     named: dict[int, str] = {}
     for place, leaks in found.items():
@@ -344,7 +348,7 @@ def _leaks(
 
 def _write_keys(rules: Rules, folder: Path, passed: _Judged, gated: Sequence[Document], clock: Clock) -> None:
     """The keys of what passed, the normal keys of what may not be copied, and what the small model counts."""
-    duplicates.sign(passed.bodies).write(folder / "signs")
+    duplicates.sign(passed.bodies, known=passed.units).write(folder / "signs")
     np.save(folder / "gated.npy", duplicates.sign([one.text for one in gated]).normal)
     clock.lap("keys of documents")
     if rules.paragraphs:

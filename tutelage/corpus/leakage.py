@@ -23,7 +23,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.corpus import compression, rows
-from tutelage.corpus.hashing import Hashes, Places, Texts, column, compiled, folded, runs, units, widest
+from tutelage.corpus.hashing import (
+    Hashes,
+    Places,
+    Texts,
+    Units,
+    column,
+    compiled,
+    folded,
+    runs,
+    units,
+    units_of,
+    widest,
+)
 from tutelage.corpus.lookup import filter_of, may_hold, place_of, table_of
 from tutelage.errors import RecordError
 
@@ -272,19 +284,21 @@ def _book(found: dict[bool, list[Hashes]]) -> _Book:
     )  # fmt: skip
 
 
-def find(texts: Texts, first: int, index: Index) -> list[Leak]:
+def find(texts: Texts, first: int, index: Index, known: Units | None = None) -> list[Leak]:
     """Which items stand in which texts.
 
     Args:
         first: the number of the first text.
+        known: the texts' units, if they are there already.
     """
     text = column(texts)
     if not index.items or not len(text):
         return []
+    known = known or units_of(text)
     room = max(1024, len(text))
     while True:
         found = tuple(np.empty(room, dtype=np.int64) for _ in range(7))
-        count = _scan(text.data, text.offsets, folded(), index.book, index.words, found)
+        count = _scan(text.offsets, known, index.book, index.words, found)
         if count <= room:
             break
         room = count
@@ -356,20 +370,21 @@ def _lay_out(data: Any, offsets: Any, table: Any, own: Any, hashes: Any, counts:
 
 
 @compiled
-def _scan(data: Any, offsets: Any, table: Any, book: Any, words: Any, found: Any) -> Any:
+def _scan(offsets: Any, units: Any, book: Any, words: Any, found: Any) -> Any:
     """Notes (text, item, units found, first byte, last byte, first and last place in the item); gives how many there
     are, which may be more than there is room for."""
     texts = len(offsets) - 1
-    room = widest(offsets, 0, texts) + 1
-    hashes, shingles = np.empty(room, np.uint64), np.empty(room, np.uint64)
-    starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
+    room = np.max(units.last - units.first)
+    shingles = np.empty(room, np.uint64)
     hits, where = np.empty(2 * room, np.int64), np.empty(2 * room, np.int64)
     tally = np.zeros(len(book.sizes), dtype=np.int64)
     seen, slots, known = book.seen, book.table, book.known
     total = 0
     for row in range(texts):
         start = offsets[row]
-        count = units(data, start, offsets[row + 1], table, hashes, starts, ends)
+        hashes = units.hashes[units.first[row] : units.last[row]]
+        starts, ends = units.starts[units.first[row] :], units.ends[units.first[row] :]
+        count = len(hashes)
         caught = 0
         for length in (_WORDS, _CHARACTERS):
             if (length == _WORDS and words == 0) or (length == _CHARACTERS and words == len(tally)) or count < length:
