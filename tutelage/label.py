@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import ipaddress
 import json
 import sys
@@ -69,6 +70,9 @@ def serve(
             note("Ctrl-C stops it.")
             # The loop and the database's writer share one interpreter: neither may keep the other waiting for 5 ms.
             sys.setswitchinterval(0.0005)
+            # What is there by now stays: looking through all of it for garbage would keep everybody waiting for 0.1 s.
+            gc.collect()
+            gc.freeze()
             behind = url.startswith("https:")
             config = uvicorn.Config(
                 application(site), log_config=None, log_level="warning", access_log=False, server_header=False,

@@ -216,7 +216,7 @@ def shape(connection: sa.Connection) -> list[object]:
 def test_up_down_and_up_again_is_the_same_schema(where: Path | str):
     with Database(where) as database:
         first = database.read(shape)
-        assert database.read(migrate.current) == "0004"
+        assert database.read(migrate.current) == "0005"
         with database._writer.begin() as connection:
             migrate.down(connection)
         assert database.read(migrate.current) is None

@@ -13,9 +13,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 
-from tutelage.web.prepared import Prepared
+from tutelage.web.prepared import Prepared, in_line
 from tutelage.web.schema import audit, chain
 
 BEGINNING = "0" * 64
@@ -78,8 +78,12 @@ def extend(connection: Connection, end: Link, entries: Sequence[Entry]) -> Link:
         )  # fmt: skip
         end = Link(seq, hash)
     if rows:
-        _ADD.run(connection, *rows)
-        _MOVE.run(connection, {"to_seq": end.seq, "to_hash": end.hash})
+        with in_line(connection):
+            if connection.dialect.name == "postgresql":
+                _ADD_ALL.run(connection, {"rows": json.dumps(rows, ensure_ascii=False)})
+            else:
+                _ADD.run(connection, *rows)
+            _MOVE.run(connection, {"to_seq": end.seq, "to_hash": end.hash})
     return end
 
 
@@ -137,4 +141,8 @@ def verify(connection: Connection, anchor: Link | None = None) -> Finding:
 _END = select(chain.c.seq, chain.c.hash)
 _HOLD = Prepared(_END.with_for_update())
 _ADD = Prepared(insert(audit))
+_ADD_ALL = Prepared(
+    text("insert into audit select * from json_populate_recordset(cast(null as audit), cast(:rows as json))")
+)
+"""On PostgreSQL all rows are one statement."""
 _MOVE = Prepared(update(chain).values(seq=bindparam("to_seq"), hash=bindparam("to_hash")))

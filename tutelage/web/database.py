@@ -10,16 +10,16 @@ same way; several servers may share it, and take turns at the end of the audit l
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
 import queue
-import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -27,27 +27,23 @@ from typing import Any, Generic, TypeVar
 from tutelage.errors import MissingExtraError, SettingsError
 
 try:
-    import sqlalchemy as sa
+    from sqlalchemy import Connection
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 except ModuleNotFoundError:
     raise MissingExtraError("sqlalchemy", "label", "the labelling site") from None
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tutelage.web import audit, migrate
 from tutelage.web.audit import Entry
+from tutelage.web.checkpoints import TAKE_OVER, Checkpoints
+from tutelage.web.engines import PLANS, READERS, address, postgres_engine, reason, sqlite_engine
+from tutelage.web.glances import Glances
 from tutelage.web.prepared import Prepared, in_line, say
 from tutelage.web.refusal import DatabaseError
 
 TOGETHER = 256
 """Pieces of work in one commit, at most."""
-READERS = 8
-"""Connections for reading, at most."""
-BUSY_MS = 10_000
-"""How long to wait for another process that writes to the same SQLite file."""
-
-PLANS = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
-"""For the writer, whose statements are all found by an index: a plan is made once, and is not one for tables that were
-empty when it was made."""
+PATIENCE = 0.1
+"""Seconds that the writer waits for an event loop to come to its work."""
 
 T = TypeVar("T")
 
@@ -60,6 +56,8 @@ class Transaction:
     at: int
     """Now, in microseconds since 1970: the same for all of this piece of work."""
     entries: list[Entry]
+    seen: Any = None
+    """What was asked for ahead; None where nothing was, or where it may not hold any more."""
 
     def log(
         self, actor: str, action: str, object: str, *, detail: str = "", content: str = "", origin: str = ""
@@ -72,11 +70,22 @@ class Transaction:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a piece of work asks of a server before it begins, together with what all others of its commit ask."""
+
+    key: str
+    """What it is about: two pieces of work with one key are not asked for together."""
+    look: Callable[[Transaction], Callable[[], Any]]
+
+
 @dataclass(slots=True)
 class _Job(Generic[T]):
     work: Callable[[Transaction], T]
     future: Future[T]
     whole: bool
+    ahead: Ahead | None
+    loop: asyncio.AbstractEventLoop | None
 
 
 class _Broken(Exception):
@@ -100,14 +109,15 @@ class Database:
         self.clock = clock or (lambda: time.time_ns() // 1000)
         self.path, url = address(where)
         self._name = str(self.path) if self.path else url.render_as_string(hide_password=True)
-        self._writer = _sqlite(url, "begin immediate") if self.path else _postgres(url, 1, {}, PLANS)
+        self._writer = sqlite_engine(url, "begin immediate") if self.path else postgres_engine(url, 1, {}, PLANS)
         self._reader = (
-            _sqlite(url, "begin", readonly=True)
+            sqlite_engine(url, "begin", readonly=True)
             if self.path
-            else _postgres(url, READERS, {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"})
+            else postgres_engine(url, READERS, {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"})
         )
-        self._alone = self._reader if self.path else self._reader.execution_options(isolation_level="AUTOCOMMIT")
+        self._glances: Glances | None = None
         self._eye: Connection | None = None
+        self._checkpoints: Checkpoints | None = None
         self._eye_lock = threading.Lock()
         self._line: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._door = threading.Lock()
@@ -115,17 +125,23 @@ class Database:
         try:
             with self._writer.begin() as connection:
                 migrate.up(connection)
-            self._eye = self._reader.connect() if self.path else None
+            if self.path:
+                self._eye, self._checkpoints = self._reader.connect(), Checkpoints(self.path)
+            else:
+                self._glances = Glances(self._reader)
         except DBAPIError as error:
             self._dispose()
-            raise DatabaseError(f"{self._name}: cannot be opened: {_reason(error)}") from None
+            raise DatabaseError(f"{self._name}: cannot be opened: {reason(error)}") from None
         except BaseException:
             self._dispose()
             raise
         self._thread = threading.Thread(target=self._work, name="database writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Transaction], T], *, whole: bool = False) -> Future[T]:
+    def submit(
+        self, work: Callable[[Transaction], T], *, whole: bool = False, ahead: Ahead | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Future[T]:  # fmt: skip
         """Hands work to the writer; the future is done when what it wrote is durable, or when it has been undone.
 
         The work runs in the writer's thread and keeps everyone waiting: it should be short, and only write. It may run
@@ -135,6 +151,11 @@ class Database:
             whole: what the work has written when it raises may stay, and it uses prepared statements alone. Then it
                 needs no savepoint, which costs as much as two statements, and waits for nothing but what it reads;
                 should the database refuse one of its statements, all of the commit is done again with savepoints.
+            ahead: what whole work finds in `Transaction.seen`, if it has come over a wire. The work must find out
+                itself whether others of its commit have changed that since, other than those with its key.
+            loop: the running event loop of the asker. Whole work is done in its thread, where it has the interpreter
+                to itself: two threads that want it at once wait for each other at every statement. What waits for the
+                disk or a server stays with the writer.
 
         Raises:
             DatabaseError: the database is closed.
@@ -143,16 +164,16 @@ class Database:
         with self._door:
             if not self._open:
                 raise DatabaseError(f"{self._name}: closed")
-            self._line.put(_Job(work, future, whole))
+            self._line.put(_Job(work, future, whole, ahead, loop))
         return future
 
-    def write(self, work: Callable[[Transaction], T], *, whole: bool = False) -> T:
+    def write(self, work: Callable[[Transaction], T], *, whole: bool = False, ahead: Ahead | None = None) -> T:
         """Does the work and waits until it is durable; see `submit`.
 
         Raises:
             DatabaseError: closed, or the disk or the server refuses.
         """
-        return self.submit(work, whole=whole).result()
+        return self.submit(work, whole=whole, ahead=ahead).result()
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Does the work on a view of the database that does not change meanwhile.
@@ -164,7 +185,7 @@ class Database:
             with self._reader.connect() as connection:
                 return work(connection)
         except DBAPIError as error:
-            raise DatabaseError(f"{self._name}: cannot be read: {_reason(error)}") from error
+            raise DatabaseError(f"{self._name}: cannot be read: {reason(error)}") from error
 
     def glance(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
         """The first row of one statement, or None, without a transaction around it.
@@ -175,13 +196,26 @@ class Database:
             DatabaseError: the database cannot be read.
         """
         try:
-            if self._eye is not None:
-                with self._eye_lock:
-                    return statement.first(self._eye, values)
-            with self._alone.connect() as connection:
-                return statement.first(connection, values)
+            if self._glances is not None:
+                return self._glances.ask(statement, values).result()
+            assert self._eye is not None
+            with self._eye_lock:
+                return statement.first(self._eye, values)
         except DBAPIError as error:
-            raise DatabaseError(f"{self._name}: cannot be read: {_reason(error)}") from error
+            raise DatabaseError(f"{self._name}: cannot be read: {reason(error)}") from error
+
+    async def peek(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
+        """`glance`, while the event loop goes on.
+
+        Raises:
+            DatabaseError: the database cannot be read.
+        """
+        if self._glances is None:
+            return self.glance(statement, values)
+        try:
+            return await asyncio.wrap_future(self._glances.ask(statement, values))
+        except DBAPIError as error:
+            raise DatabaseError(f"{self._name}: cannot be read: {reason(error)}") from error
 
     def backup(self, target: Path) -> None:
         """A copy of an SQLite database while it is in use: beside, then renamed. To restore it, open it.
@@ -219,8 +253,12 @@ class Database:
         self.close()
 
     def _dispose(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         if self._eye is not None:
             self._eye.close()
+        if self._glances is not None:
+            self._glances.close()
         self._writer.dispose()
         self._reader.dispose()
 
@@ -236,6 +274,15 @@ class Database:
             taken = [job for job in jobs if job and job.future.set_running_or_notify_cancel()]
             if taken:
                 self._commit(taken)
+                self._tidy()
+
+    def _tidy(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.wake()
+            if self._checkpoints.long:
+                self._checkpoints.long = False
+                with contextlib.suppress(DBAPIError), self._writer.connect() as connection:
+                    say(connection, TAKE_OVER)
 
     def _commit(self, jobs: list[_Job[Any]], careful: bool = False) -> None:
         """One transaction for all of them; then, and not before, the answers."""
@@ -246,7 +293,7 @@ class Database:
                 end = audit.hold(connection)
                 for plainly, some in itertools.groupby(jobs, key=lambda job: job.whole and not careful):
                     if plainly:
-                        outcomes += self._plainly(connection, some, entries)
+                        outcomes += self._plainly(connection, [*some], entries)
                     else:
                         outcomes += [self._attempt(connection, job, entries) for job in some]
                 audit.extend(connection, end, entries)
@@ -254,7 +301,7 @@ class Database:
             self._commit(jobs, careful=True)
             return
         except SQLAlchemyError as error:
-            refusal = DatabaseError(f"{self._name}: cannot be written: {_reason(error)}")
+            refusal = DatabaseError(f"{self._name}: cannot be written: {reason(error)}")
             refusal.__cause__ = error
             outcomes = [(None, refusal) for _ in jobs]
         except BaseException as error:  # noqa: BLE001  a fault of ours must not leave the askers waiting for ever
@@ -266,24 +313,42 @@ class Database:
                 job.future.set_exception(error)
 
     def _plainly(
-        self, connection: Connection, jobs: Iterable[_Job[Any]], entries: list[Entry]
+        self, connection: Connection, jobs: Sequence[_Job[Any]], entries: list[Entry]
     ) -> list[tuple[Any, BaseException | None]]:
         """Pieces of work without savepoints, their statements one after the other without waiting."""
-        outcomes: list[tuple[Any, BaseException | None]] = []
+
+        def work() -> list[tuple[Any, BaseException | None]]:
+            outcomes: list[tuple[Any, BaseException | None]] = []
+            for job, transaction in pairs:
+                try:
+                    outcomes.append((job.work(transaction), None))
+                except DBAPIError:
+                    raise
+                except BaseException as error:  # noqa: BLE001  whatever it is, it is the asker's
+                    outcomes.append((None, error))
+                entries.extend(transaction.entries)
+            return outcomes
+
         try:
             with in_line(connection):
-                for job in jobs:
-                    transaction = Transaction(connection, self.clock(), [])
-                    try:
-                        outcomes.append((job.work(transaction), None))
-                    except DBAPIError:
-                        raise
-                    except BaseException as error:  # noqa: BLE001  whatever it is, it is the asker's
-                        outcomes.append((None, error))
-                    entries += transaction.entries
+                pairs = self._looked_ahead(connection, jobs)
+                return _in_its_loop(work, jobs)
         except DBAPIError as error:
             raise _Broken from error
-        return outcomes
+
+    def _looked_ahead(self, connection: Connection, jobs: Sequence[_Job[Any]]) -> list[tuple[_Job[Any], Transaction]]:
+        """Each piece of work with its transaction, and what it has asked for ahead in that."""
+        pairs = [(job, Transaction(connection, self.clock(), [])) for job in jobs]
+        if self.path is None:
+            looks: dict[str, tuple[Transaction, Callable[[], Any]]] = {}
+            for job, transaction in pairs:
+                if job.ahead is None:
+                    break
+                if job.ahead.key not in looks:
+                    looks[job.ahead.key] = (transaction, job.ahead.look(transaction))
+            for transaction, look in looks.values():
+                transaction.seen = look()
+        return pairs
 
     def _attempt(
         self, connection: Connection, job: _Job[Any], entries: list[Entry]
@@ -304,58 +369,23 @@ class Database:
         return result, None
 
 
-def address(where: Path | str) -> tuple[Path | None, sa.URL]:
-    """The path of an SQLite file, or None, and the address for SQLAlchemy."""
-    text = str(where)
-    if re.match(r"postgres(ql)?://", text):
-        return None, sa.make_url(re.sub(r"^postgres(ql)?:", "postgresql+psycopg:", text))
-    if "://" in text and not text.startswith("sqlite:///"):
-        raise SettingsError(f"database {text.split('://')[0]}://...: write the path of a file, or postgresql://...")
-    path = Path(text.removeprefix("sqlite:///"))
-    if not path.parent.is_dir():
-        raise SettingsError(f"database {path}: no folder {path.parent}: make it first")
-    return path, sa.URL.create("sqlite", database=str(path))
+def _in_its_loop(work: Callable[[], T], jobs: Sequence[_Job[Any]]) -> T:
+    """What the work gives: done in the thread of the jobs' event loop if that comes to it soon, and here otherwise."""
+    loop = jobs[0].loop
+    if loop is None or any(job.loop is not loop for job in jobs):
+        return work()
+    done: Future[T] = Future()
 
+    def run() -> None:
+        if done.set_running_or_notify_cancel():
+            try:
+                done.set_result(work())
+            except BaseException as error:  # noqa: BLE001  it is raised again where it is waited for
+                done.set_exception(error)
 
-def _sqlite(url: sa.URL, begin: str, readonly: bool = False) -> Engine:
-    """An engine on a file, whose transactions begin as we say and not as the driver guesses."""
-    pool_size = READERS + 1 if readonly else 1  # one is kept for glances
-    engine = sa.create_engine(url, pool_size=pool_size, max_overflow=0, connect_args={"check_same_thread": False})
-
-    def connected(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None
-        # In this order: the wait must be set before anything that can meet another process.
-        connection.execute(f"pragma busy_timeout = {BUSY_MS}")
-        (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
-        if mode != "wal":
-            raise DatabaseError(f"{url.database}: its disk allows no write-ahead log: keep it on a local disk")
-        connection.execute("pragma synchronous = full")
-        connection.execute("pragma foreign_keys = on")
-        connection.execute("pragma journal_size_limit = 67108864")
-        if readonly:
-            connection.execute("pragma query_only = on")
-
-    event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-    if url.database:
-        with contextlib.suppress(OSError):
-            # Answers and password hashes are for nobody else on this machine. A fault is told when it is opened.
-            os.close(os.open(url.database, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    return engine
-
-
-def _postgres(url: sa.URL, connections: int, options: dict[str, Any], settings: str = "") -> Engine:
     try:
-        import psycopg  # noqa: F401 # pyright: ignore[reportUnusedImport]
-    except ImportError:
-        raise MissingExtraError("psycopg", "postgres", "a PostgreSQL database") from None
-    return sa.create_engine(
-        url, pool_size=connections, max_overflow=0, pool_pre_ping=True, execution_options=options,
-        connect_args={"options": f"-c synchronous_commit=on -c timezone=UTC{settings}", "connect_timeout": 10},
-    )  # fmt: skip
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    """What the database says, in one line."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    return str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+        loop.call_soon_threadsafe(run)
+    except RuntimeError:
+        return work()  # the loop is closed
+    wait([done], PATIENCE)
+    return work() if done.cancel() else done.result()

@@ -11,7 +11,6 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal, select, update
@@ -19,10 +18,10 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 from tutelage.web import schema
 from tutelage.web.answers import MAX_NOTE, Question, Value, clean, conflicts, digest_parts, kept, said
 from tutelage.web.audit import canonical, digest
-from tutelage.web.database import Database, Transaction
+from tutelage.web.database import Ahead, Database, Transaction
 from tutelage.web.ids import new_id, plain
 from tutelage.web.projects import questions_of
-from tutelage.web.queue import Lease, holding, lease_of, leased, may_judge, release
+from tutelage.web.queue import Lease, holding, lease_of, leased, may_judge, over_a_wire, release
 from tutelage.web.queue_statements import (
     ADD_JUDGMENT,
     ADD_VALUES,
@@ -32,11 +31,10 @@ from tutelage.web.queue_statements import (
     LAST,
     MY_SEAT,
     OTHERS_SINCE,
-    SEE_SUBMISSION,
     SETTINGS,
     VALUES,
-    WRITE_JUDGMENT,
 )  # fmt: skip
+from tutelage.web.queue_wire import WRITE_JUDGMENT, see
 from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import SECOND
 
@@ -87,7 +85,9 @@ class Judgments:
             Refusal: "lease_lost", "bad_input", "key_reused" (the key came with something else before), "paused" or
                 "closed".
         """
-        return self._database.write(lambda t: self.submitting(t, account, submission), whole=True)
+        key = (submission.item, submission.idem)
+        ahead = Ahead(account, lambda t: see(t.connection, t.at, account, submission=key))
+        return self._database.write(lambda t: self.submitting(t, account, submission), whole=True, ahead=ahead)
 
     def submitting(self, t: Transaction, account: str, new: Submission) -> Receipt:
         """`submit`, as work for the writer."""
@@ -260,18 +260,13 @@ def _again(t: Transaction, account: str, idem: str, asked: str) -> Receipt | Non
 
 
 def _seen(t: Transaction, account: str, new: Submission, asked: str) -> tuple[Receipt | None, Any]:
-    """(the receipt of the same request before, the seat): over a wire in one statement."""
+    """(the receipt of the same request before, the seat)."""
     _check_key(new.idem)
-    if t.connection.dialect.name != "postgresql":
+    if not over_a_wire(t):
         again = _again(t, account, new.idem, asked)
         return again, None if again else MY_SEAT.first(t.connection, {"i": plain(new.item), "a": account})
-    row = SEE_SUBMISSION.first(t.connection, {"a": account, "idem": new.idem, "i": plain(new.item)})._asdict()
-    key, place = (
-        SimpleNamespace(**{name.removeprefix(stem): value for name, value in row.items() if name.startswith(stem)})
-        for stem in ("key_", "seat_")
-    )
-    again = None if key.id is None else _receipt(key, asked)
-    return again, None if place.item is None else place
+    found = t.seen or see(t.connection, t.at, account, submission=(new.item, new.idem))()
+    return None if found.key is None else _receipt(found.key, asked), found.place
 
 
 def _check_key(idem: str) -> None:
@@ -303,26 +298,21 @@ def _keep(
         "to_state": state, "to_token": token or seat.token, "to_expires": expires or seat.expires,
         "to_turn": seat.turn if turn is None else turn,
     }  # fmt: skip
-    if t.connection.dialect.name == "postgresql":
-        said = {
-            "questions": [value.question for value in values], "slots": [value.slot for value in values],
-            "nums": [value.num for value in values], "texts": [value.text for value in values],
-            "cannots": [value.cannot_tell for value in values],
-        }  # fmt: skip
-        WRITE_JUDGMENT.run(t.connection, {**row, **moved, **said, "undrafted": undrafted})
+    rows = [
+        {
+            "question": value.question, "slot": value.slot, "num": value.num, "text": value.text,
+            "cannot_tell": value.cannot_tell,
+        }
+        for value in values
+    ]  # fmt: skip
+    if over_a_wire(t):
+        WRITE_JUDGMENT.run(t.connection, {**row, **moved, "said": json.dumps(rows), "undrafted": undrafted})
     else:
         if undrafted:
             DROP_DRAFT.run(t.connection, {"i": seat.item, "a": seat.account})
         number = ADD_JUDGMENT.scalar(t.connection, row)
-        if values:
-            rows = [
-                {
-                    "judgment": number, "question": value.question, "slot": value.slot, "num": value.num,
-                    "text": value.text, "cannot_tell": value.cannot_tell,
-                }
-                for value in values
-            ]  # fmt: skip
-            ADD_VALUES.run(t.connection, *rows)
+        if rows:
+            ADD_VALUES.run(t.connection, *({"judgment": number, **one} for one in rows))
         CHANGE_SEAT.run(
             t.connection, {"i": seat.item, "a": seat.account, "to_revision": row["revision"], **moved}
         )  # fmt: skip

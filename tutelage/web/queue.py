@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,24 +23,22 @@ from sqlalchemy import update
 from tutelage.web import schema
 from tutelage.web.accounts import RIGHTS
 from tutelage.web.audit import canonical
-from tutelage.web.database import Database, Transaction
+from tutelage.web.database import Ahead, Database, Transaction
 from tutelage.web.ids import plain
 from tutelage.web.queue_statements import (
     ADD_SEAT,
     ADVANCE,
     DROP_SEAT,
     EXPIRED,
-    LANES,
     MOVE,
     MY_LEASE,
     MY_SEAT,
     PASS,
     PICK,
     REDATE,
-    SEE_CLAIM,
     WHO,
-    WRITE_CLAIM,
 )  # fmt: skip
+from tutelage.web.queue_wire import TAKE, array, see
 from tutelage.web.refusal import Refusal
 from tutelage.web.sessions import DAY, SECOND
 
@@ -74,27 +72,62 @@ class Queue:
                 or "daily_cap".
         """
         # A lease that has run out is swept whether or not this person gets one: what was written may stay.
-        return self._database.write(lambda t: self.claiming(t, account, project), whole=True)
+        ahead = Ahead(account, lambda t: see(t.connection, t.at, account, project=project))
+        return self._database.write(lambda t: self.claiming(t, account, project), whole=True, ahead=ahead)
 
     def claiming(self, t: Transaction, account: str, project: str) -> Lease | None:
         """`claim`, as work for the writer."""
-        view = (_AtOnce if t.connection.dialect.name == "postgresql" else _InTurn)(t, account, project)
-        who = view.who
-        held = view.held()
+        if over_a_wire(t):
+            taken = self.taking(t, account, project)()
+            return None if taken is None else taken.lease
+        who = may_judge(t, account, project)
+        _sweep(t, project, who.lease_seconds * SECOND)
+        held = MY_LEASE.first(t.connection, {"a": account, "p": project})
         if held is not None:
-            return held
+            return lease_of(held)
         check_cap(who, t.at)
         passed = passed_by(who)
         for lane in _lanes(who, account):
-            found = view.next_one(lane, passed[lane])
+            found = PICK.first(t.connection, {"p": project, "l": lane, "beyond": passed[lane], "a": account})
             if found is not None:
                 break
         else:
             return None
         passed[lane] = found.position
-        lease, seat, member = grant(t.at, who, account, project, found, passed)
-        view.write(seat, member)
+        lease, seat, member = grant(t.at, who, account, project, Waiting(*found), passed)
+        ADD_SEAT.run(t.connection, seat)
+        PASS.run(t.connection, member)
         return lease
+
+    def taking(self, t: Transaction, account: str, project: str) -> Callable[[], Taken | None]:
+        """`claim` on a server, as work for the writer: what it gives, for when it has come.
+
+        Raises:
+            Refusal: as `claim`; "daily_cap" comes from what it gives.
+        """
+        who = _judging((t.seen or see(t.connection, t.at, account, project=project)()).who)
+        if who.late:
+            _sweep(t, project, who.lease_seconds * SECOND)
+        today, so_far = _given_on_day(who, t.at)
+        full = who.daily_cap is not None and so_far >= who.daily_cap
+        rows = TAKE.later(
+            t.connection,
+            {
+                "a": account, "p": project, "secret": who.secret, "lanes": array([] if full else _lanes(who, account)),
+                "passed": array(passed_by(who).values()), "token": secrets.token_urlsafe(12), "now": t.at,
+                "expires": t.at + who.lease_seconds * SECOND, "guideline": who.guideline, "given": who.given,
+                "today": today, "so_far": so_far,
+            },
+        )  # fmt: skip
+
+        def taken() -> Taken | None:
+            found = rows()
+            if found:
+                return Taken(lease=lease_of(found[0]), rows=found, daily_cap=who.daily_cap)
+            check_cap(who, t.at)
+            return None
+
+        return taken
 
     def renew(self, account: str, item: str, token: str) -> int:
         """Keeps a lease for its whole length from now; gives its new end.
@@ -124,61 +157,19 @@ class Waiting:
     revision: int
 
 
-class _InTurn:
-    """What a claim needs to know, asked for as it is needed: the cheapest where the database is in this process."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a server gives who claims."""
 
-    def __init__(self, t: Transaction, account: str, project: str) -> None:
-        self._t, self._account, self._project = t, account, project
-        self.who = may_judge(t, account, project)
-        _sweep(t, project, self.who.lease_seconds * SECOND)
-
-    def held(self) -> Lease | None:
-        """The item that this person holds."""
-        held = MY_LEASE.first(self._t.connection, {"a": self._account, "p": self._project})
-        return None if held is None else lease_of(held)
-
-    def next_one(self, lane: int, beyond: int) -> Waiting | None:
-        """The next item of a lane."""
-        asked = {"p": self._project, "l": lane, "beyond": beyond, "a": self._account}
-        found = PICK.first(self._t.connection, asked)
-        return None if found is None else Waiting(*found)
-
-    def write(self, seat: dict[str, Any], member: dict[str, Any]) -> None:
-        """Takes the seat, and remembers how far this person is."""
-        ADD_SEAT.run(self._t.connection, seat)
-        PASS.run(self._t.connection, member)
+    lease: Lease
+    rows: list[Any]
+    """A row for each response: its slot and text, and beside them what stands on the page once."""
+    daily_cap: int | None
 
 
-class _AtOnce:
-    """The same, asked for in one statement and written in one: the cheapest where there is a wire between."""
-
-    def __init__(self, t: Transaction, account: str, project: str) -> None:
-        self._t = t
-        asked = {"a": account, "p": plain(project), "now": t.at}
-        self.who = _judging(SEE_CLAIM.first(t.connection, asked))
-        if self.who.late:
-            _sweep(t, project, self.who.lease_seconds * SECOND)
-            self.who = _judging(SEE_CLAIM.first(t.connection, asked))
-
-    def held(self) -> Lease | None:
-        """The item that this person holds."""
-        who = self.who
-        if who.held_item_id is None:
-            return None
-        return Lease(
-            item=who.held_item_id, token=who.held_token, expires=who.held_expires,
-            shown=tuple(json.loads(who.held_shown)), guideline=who.held_guideline,
-        )  # fmt: skip
-
-    def next_one(self, lane: int, _beyond: int) -> Waiting | None:
-        """The next item of a lane."""
-        name = LANES[lane]
-        found = [getattr(self.who, f"{name}_{field}") for field in ("number", "id", "position", "slots", "revision")]
-        return None if found[0] is None else Waiting(*found)
-
-    def write(self, seat: dict[str, Any], member: dict[str, Any]) -> None:
-        """Takes the seat, and remembers how far this person is."""
-        WRITE_CLAIM.run(self._t.connection, {**seat, **member})
+def over_a_wire(t: Transaction) -> bool:
+    """Whether the database is a server, for which `queue_wire` has statements of its own."""
+    return t.connection.dialect.name == "postgresql"
 
 
 def release(t: Transaction, project: str, item: int) -> None:

@@ -1,14 +1,8 @@
-"""The statements of the queue, built once: they are run for every item that anybody judges.
-
-A server answers each statement over a wire, and there the wire is what takes the time: so for PostgreSQL there is one
-statement that sees all that a claim or a submission needs to know, and one that writes it all.
-"""
+"""The statements of the queue, built once: they are run for every item that anybody judges."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import bindparam, delete, func, insert, literal_column, or_, select, text, true, update
+from sqlalchemy import bindparam, delete, func, insert, literal_column, or_, select, update
 
 from tutelage.web.prepared import Prepared
 from tutelage.web.schema import (
@@ -23,11 +17,11 @@ from tutelage.web.schema import (
 )  # fmt: skip
 
 _MINE = (seat.c.item == bindparam("i")) & (seat.c.account == bindparam("a"))
-_IS_LEASED = seat.c.state == literal_column("'leased'")
+IS_LEASED = seat.c.state == literal_column("'leased'")
 # In the words of the partial index: it is only used where they stand.
 _IS_WAITING = (item.c.taken < item.c.need) & (item.c.state == literal_column("'open'"))
 
-_WHO = (
+STANDING = (
     select(
         membership.c.role, membership.c.state, membership.c.guideline_read, membership.c.passed_urgent,
         membership.c.passed_ordinary, membership.c.passed_gold, membership.c.given, membership.c.day,
@@ -37,23 +31,22 @@ _WHO = (
     .where(membership.c.account == bindparam("a"), membership.c.project == bindparam("p"))
     .where(project.c.id == membership.c.project)
 )  # fmt: skip
-WHO = Prepared(_WHO)
+WHO = Prepared(STANDING)
 
 EXPIRED = Prepared(
     select(seat.c.item, seat.c.account, seat.c.expires)
-    .where(seat.c.project == bindparam("p"), _IS_LEASED)
+    .where(seat.c.project == bindparam("p"), IS_LEASED)
     .where(or_(seat.c.expires <= bindparam("now"), seat.c.expires > bindparam("latest")))
     .limit(100)
 )
 
-_MY_LEASE = (
+MY_LEASE = Prepared(
     select(item.c.id.label("item_id"), seat.c.token, seat.c.expires, seat.c.shown, seat.c.guideline)
-    .where(seat.c.account == bindparam("a"), seat.c.project == bindparam("p"), _IS_LEASED)
+    .where(seat.c.account == bindparam("a"), seat.c.project == bindparam("p"), IS_LEASED)
     .where(item.c.number == seat.c.item)
     .order_by(seat.c.turn.desc())
     .limit(1)
 )
-MY_LEASE = Prepared(_MY_LEASE)
 
 # Not "not exists": for that a planner may scan all seats of this person, which are few only at first.
 _MY_SEAT_THERE = (
@@ -67,18 +60,14 @@ _REVISION = (
 )
 
 
-def _pick(lane: Any, beyond: Any) -> Any:
-    """The first item of a lane that waits beyond a place and that this person has no seat at."""
-    return (
-        select(item.c.number, item.c.id, item.c.position, _SLOTS.label("slots"), _REVISION.label("revision"))
-        .where(item.c.project == bindparam("p"), item.c.lane == lane, item.c.position > beyond)
-        .where(_IS_WAITING, _MY_SEAT_THERE.correlate(item).is_(None))
-        .order_by(item.c.position)
-        .limit(1)
-    )
-
-
-PICK = Prepared(_pick(bindparam("l"), bindparam("beyond")))
+PICK = Prepared(
+    select(item.c.number, item.c.id, item.c.position, _SLOTS.label("slots"), _REVISION.label("revision"))
+    .where(item.c.project == bindparam("p"), item.c.lane == bindparam("l"), item.c.position > bindparam("beyond"))
+    .where(_IS_WAITING, _MY_SEAT_THERE.correlate(item).is_(None))
+    .order_by(item.c.position)
+    .limit(1)
+)
+"""The first item of a lane that waits beyond a place and that this person has no seat at."""
 
 ADD_SEAT = Prepared(insert(seat))
 PASS = Prepared(
@@ -90,7 +79,7 @@ PASS = Prepared(
     )
 )  # fmt: skip
 
-_MY_SEAT = (
+PLACE = (
     select(
         seat, item.c.id.label("item_id"), item.c.state.label("item_state"), item.c.taken, item.c.need,
         membership.c.state.label("member_state"), project.c.lease_seconds,
@@ -99,7 +88,7 @@ _MY_SEAT = (
     .where(membership.c.project == seat.c.project, membership.c.account == seat.c.account)
     .where(project.c.id == seat.c.project)
 )  # fmt: skip
-MY_SEAT = Prepared(_MY_SEAT)
+MY_SEAT = Prepared(PLACE)
 CHANGE_SEAT = Prepared(
     update(seat)
     .where(_MINE)
@@ -118,12 +107,12 @@ ADVANCE = Prepared(
 )
 MOVE = Prepared(update(item).where(item.c.number == bindparam("i")).values(position=bindparam("to")))
 
-_BY_KEY = select(
+KEY = select(
     judgment.c.id, judgment.c.kind, judgment.c.revision, judgment.c.asked, item.c.id.label("item_id")
 ).where(
     judgment.c.account == bindparam("a"), judgment.c.idem == bindparam("idem"), item.c.number == judgment.c.item
 )  # fmt: skip
-BY_KEY = Prepared(_BY_KEY)
+BY_KEY = Prepared(KEY)
 ADD_JUDGMENT = Prepared(
     insert(judgment)
     .values({name: bindparam(name) for name in judgment.c.keys() if name != "number"})  # noqa: SIM118  no mapping
@@ -146,83 +135,3 @@ OTHERS_SINCE = Prepared(select(func.count(judgment.c.account.distinct())).where(
     judgment.c.item == bindparam("i"), judgment.c.number > bindparam("n"), judgment.c.account != bindparam("a"),
     judgment.c.kind == literal_column("'answer'"),
 ))  # fmt: skip
-
-# For PostgreSQL -------------------------------------------------------------------------------------------------------
-
-LANES = ("urgent", "ordinary", "gold")
-"""By their numbers."""
-
-
-def _see_claim() -> Any:
-    """Who asks, whether a lease has run out, the item they hold, and the next item of each lane."""
-    who = _WHO.add_columns(
-        select(text("1"))
-        .select_from(seat)
-        .where(seat.c.project == bindparam("p"), _IS_LEASED)
-        .where(
-            or_(
-                seat.c.expires <= bindparam("now"),
-                seat.c.expires > bindparam("now") + project.c.lease_seconds * literal_column("1000000"),
-            )
-        )
-        .exists()
-        .label("late")
-    )
-    passed = (membership.c.passed_urgent, membership.c.passed_ordinary, membership.c.passed_gold)
-    held = _MY_LEASE.lateral("held")
-    found = who.add_columns(*(column.label(f"held_{column.name}") for column in held.c))
-    joined = membership.join(project, project.c.id == membership.c.project).outerjoin(held, true())
-    for number, (lane, beyond) in enumerate(zip(LANES, passed, strict=True)):
-        next_one = _pick(literal_column(str(number)), beyond).lateral(lane)
-        found = found.add_columns(*(column.label(f"{lane}_{column.name}") for column in next_one.c))
-        joined = joined.outerjoin(next_one, true())
-    return found.select_from(joined)
-
-
-SEE_CLAIM = Prepared(_see_claim())
-WRITE_CLAIM = Prepared(
-    text(
-        f"""
-        with seated as (
-            insert into seat ({", ".join(seat.c.keys())}) values ({", ".join(f":{name}" for name in seat.c.keys())})
-        )
-        update membership set passed_urgent = :urgent, passed_ordinary = :ordinary, passed_gold = :gold,
-            given = :given, day = :today, given_today = :so_far
-        where account = :a and project = :p
-        """  # noqa: SIM118  the names are the table's own
-    )
-)
-
-
-def _see_submission() -> Any:
-    """The judgement that came with this key before, and the seat."""
-    one = select(literal_column("1").label("one")).subquery("one")
-    key, place = _BY_KEY.lateral("key"), _MY_SEAT.lateral("place")
-    columns = [column.label(f"key_{column.name}") for column in key.c]
-    columns += [column.label(f"seat_{column.name}") for column in place.c]
-    return select(*columns).select_from(one.outerjoin(key, true()).outerjoin(place, true()))
-
-
-SEE_SUBMISSION = Prepared(_see_submission())
-_KEPT = [name for name in judgment.c.keys() if name != "number"]  # noqa: SIM118  no mapping
-WRITE_JUDGMENT = Prepared(
-    text(
-        f"""
-        with kept as (
-            insert into judgment ({", ".join(_KEPT)}) values ({", ".join(f":{name}" for name in _KEPT)})
-            returning number
-        ), said as (
-            insert into judgment_value (judgment, question, slot, num, text, cannot_tell)
-            select kept.number, v.question, v.slot, v.num, v.text, v.cannot_tell from kept, unnest(
-                cast(:questions as text[]), cast(:slots as smallint[]), cast(:nums as double precision[]),
-                cast(:texts as text[]), cast(:cannots as text[])
-            ) as v (question, slot, num, text, cannot_tell)
-        ), dropped as (
-            delete from draft where item = :item and account = :account and :undrafted
-        )
-        update seat set state = :to_state, revision = :revision, token = :to_token, expires = :to_expires,
-            turn = :to_turn
-        where item = :item and account = :account
-        """
-    )
-)

@@ -121,17 +121,24 @@ class Sessions:
             lambda t: t.connection.execute(delete(schema.session).where(schema.session.c.token_hash == hash_of(token)))
         )
 
-    def session(self, token: str, *, patient: bool = True) -> Session:
+    def session(self, token: str) -> Session:
         """Who a cookie belongs to.
-
-        Args:
-            patient: whether to wait, where it is noted that they were here, until that is on the disk.
 
         Raises:
             Refusal: nobody: it has ended, or never was.
         """
+        return self._of(token, self._database.glance(_SESSION, {"hash": hash_of(token)}))
+
+    async def found(self, token: str) -> Session:
+        """`session`, while the event loop goes on; that they were here is noted in its own time.
+
+        Raises:
+            Refusal: nobody: it has ended, or never was.
+        """
+        return self._of(token, await self._database.peek(_SESSION, {"hash": hash_of(token)}), patient=False)
+
+    def _of(self, token: str, row: Any, *, patient: bool = True) -> Session:
         now = self._database.clock()
-        row = self._database.glance(_SESSION, {"hash": hash_of(token)})
         if row is None or row.status != "active" or now >= row.expires or now - row.seen >= SESSION_IDLES:
             raise Refusal("sign_in", "sign in first")
         if now - row.seen >= SEEN_EVERY:

@@ -121,7 +121,7 @@ async def _let_in(site: Site, route: Route, visit: Visit) -> Session | None:
     token = request.cookies.get(site.gate.session_cookie, "")
     if token:
         with contextlib.suppress(Refusal):
-            visit.held_session = await site.session(token)
+            visit.held_session = await site.sessions.found(token)
             # Not within a POST: the page that sent it has the old word for its forms.
             if visit.session.renew and route.method in SAFE:
                 renewed = visit.held_session = await asyncio.to_thread(site.sessions.renew, token)

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from tutelage.records import Message
 from tutelage.web import schema
 from tutelage.web.answers import MAX_NOTE, CannotTell, Question
-from tutelage.web.database import Transaction
+from tutelage.web.database import Ahead, Transaction
 from tutelage.web.judgments import SKIP_REASONS, Receipt, Submission
 from tutelage.web.label.rendering import page, rendered
 from tutelage.web.label.services import Site
@@ -27,6 +27,7 @@ from tutelage.web.label.visit import INSIDE, SIGNED_IN, Route, Visit, may
 from tutelage.web.label.words import script_words
 from tutelage.web.projects import questions_of
 from tutelage.web.queue import Lease
+from tutelage.web.queue_wire import see
 from tutelage.web.refusal import Refusal
 from tutelage.web.seats import FLAG_REASONS, FlagReason
 from tutelage.web.talk_rules import Rules, Standing, fresh
@@ -90,16 +91,17 @@ async def submit(visit: Visit) -> Response:
         conflict_rule=visit.text("conflict_rule", "", 400), active_ms=visit.number("active_ms", 0, 0, 2**53),
         client=visit.text("client", "", 200),
     )  # fmt: skip
-    site, account = visit.site, visit.account
+    site, account, key = visit.site, visit.account, (new.item, new.idem)
     if await _rules(visit, project) is not None:
-        kept = await site.write(lambda t: site.judgments.submitting(t, account, new))
+        ahead = Ahead(account, lambda t: see(t.connection, t.at, account, submission=key))
+        kept = await site.write(lambda t: site.judgments.submitting(t, account, new), ahead)
         return JSONResponse({"receipt": _receipt(kept), "next": await following(visit, project)}, 201)
     # One piece of work, so that one commit is waited for.
     kept, then = await site.write(
-        lambda t: (site.judgments.submitting(t, account, new), _coming(site, t, account, project))
-    )
-    shown_next = then if isinstance(then, dict) else _shown(visit, *then)
-    return JSONResponse({"receipt": _receipt(kept), "next": shown_next}, 201)
+        lambda t: (site.judgments.submitting(t, account, new), _coming(site, t, account, project)),
+        Ahead(account, lambda t: see(t.connection, t.at, account, project=project, submission=key)),
+    )  # fmt: skip
+    return JSONResponse({"receipt": _receipt(kept), "next": _shown(visit, then())}, 201)
 
 
 async def skip(visit: Visit) -> Response:
@@ -169,12 +171,12 @@ async def following(visit: Visit, project: str) -> dict[str, Any]:
                 return await _talking(visit, project, talk, rules)
     except Refusal as refusal:
         return _standstill(refusal)
-    found = await site.write(lambda t: _coming(site, t, account, project))
-    if not isinstance(found, dict):
-        return _shown(visit, *found)
-    if found["state"] != "empty":
-        return found
-    if rules is not None and await asyncio.to_thread(dialogues.may_begin, account, project):
+    then = await site.write(
+        lambda t: _coming(site, t, account, project),
+        Ahead(account, lambda t: see(t.connection, t.at, account, project=project)),
+    )  # fmt: skip
+    found = _shown(visit, then())
+    if found["state"] == "empty" and rules and await asyncio.to_thread(dialogues.may_begin, account, project):
         return _composer(fresh(rules), rules)
     return found
 
@@ -189,13 +191,21 @@ async def _rules(visit: Visit, project: str) -> Rules | None:
 
 def _coming(
     site: Site, t: Transaction, account: str, project: str
-) -> tuple[Lease, Callable[[], Sheet]] | dict[str, Any]:  # fmt: skip
-    """What is next for this person, as work for the writer: what has been claimed is asked for at once."""
+) -> Callable[[], tuple[Lease, Sheet] | dict[str, Any]]:
+    """What is next for this person, as work for the writer."""
     try:
-        lease = site.queue.claiming(t, account, project)
+        found = coming(t, site.queue, account, project)
     except Refusal as refusal:
-        return _standstill(refusal)
-    return {"state": "empty"} if lease is None else (lease, coming(t.connection, account, project, lease, t.at))
+        still = _standstill(refusal)
+        return lambda: still
+
+    def then() -> tuple[Lease, Sheet] | dict[str, Any]:
+        try:
+            return found() or {"state": "empty"}
+        except Refusal as refusal:
+            return _standstill(refusal)
+
+    return then
 
 
 def _standstill(refusal: Refusal) -> dict[str, Any]:
@@ -231,12 +241,14 @@ async def _open(visit: Visit, project: str, lease: Lease) -> dict[str, Any]:
     """An item that this person holds, as the page shows it."""
     account = visit.account
     found = await visit.site.read(lambda c: sheet(c, account, project, lease, visit.site.database.clock()))
-    return _shown(visit, lease, lambda: found)
+    return _shown(visit, (lease, found))
 
 
-def _shown(visit: Visit, lease: Lease, sheet: Callable[[], Sheet]) -> dict[str, Any]:
-    """The same, as it was read."""
-    found = sheet()
+def _shown(visit: Visit, then: tuple[Lease, Sheet] | dict[str, Any]) -> dict[str, Any]:
+    """The same, as it was read; or why nothing is there."""
+    if isinstance(then, dict):
+        return then
+    lease, found = then
     return {
         "state": "item", "item": lease.item, "token": lease.token, "seconds": _seconds(visit, lease.expires),
         **_answered(found), **_texts(found.messages, found.responses),

@@ -16,7 +16,7 @@ from tutelage.errors import ModelError
 from tutelage.inference.language_model import LanguageModel
 from tutelage.web import schema
 from tutelage.web.accounts import Accounts
-from tutelage.web.database import Database, Transaction
+from tutelage.web.database import Ahead, Database, Transaction
 from tutelage.web.dialogues import Dialogues
 from tutelage.web.judgments import Judgments
 from tutelage.web.keys import Keys
@@ -28,7 +28,7 @@ from tutelage.web.projects import Projects
 from tutelage.web.queue import Queue
 from tutelage.web.sampling import Samplings
 from tutelage.web.seats import Seats
-from tutelage.web.sessions import HASHER, Session, Sessions
+from tutelage.web.sessions import HASHER, Sessions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,18 +70,13 @@ class Site:
         """Whether anybody has an account."""
         return self.database.read(lambda c: c.scalar(select(schema.account.c.id).limit(1))) is not None
 
-    async def session(self, token: str) -> Session:
-        """Who a cookie belongs to; see `Sessions.session`."""
-        if self.database.path is not None:
-            return self.sessions.session(token, patient=False)
-        return await asyncio.to_thread(self.sessions.session, token)
-
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], ahead: Ahead) -> T:
         """What a piece of judging gives, once it is on the disk; it is in the line before this is waited for.
 
         It uses prepared statements alone, and refuses before it writes.
         """
-        return await asyncio.wrap_future(self.database.submit(work, whole=True))
+        loop = asyncio.get_running_loop()
+        return await asyncio.wrap_future(self.database.submit(work, whole=True, ahead=ahead, loop=loop))
 
     async def slowly(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a long piece of work gives: hashing a password, statistics over everything, a whole file.

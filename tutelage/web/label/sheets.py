@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
+from tutelage.web.database import Transaction
 from tutelage.web.prepared import Prepared
-from tutelage.web.queue import Lease
+from tutelage.web.queue import Lease, Queue, Taken, over_a_wire
 from tutelage.web.refusal import Refusal
 from tutelage.web.schema import draft, item, item_response, membership, project, prompt, response, seat
 from tutelage.web.sessions import DAY
@@ -37,23 +38,42 @@ def sheet(c: Connection, account: str, project: str, lease: Lease, now: int) -> 
     Raises:
         Refusal: "lease_lost": it ended meanwhile.
     """
-    return coming(c, account, project, lease, now)()
+    return _of_day(_SHEET.all(c, {"i": lease.item, "a": account, "p": project}), lease, now)
 
 
-def coming(c: Connection, account: str, project: str, lease: Lease, now: int) -> Callable[[], Sheet]:
-    """The same, for when the transaction is through in which it is asked for."""
-    rows = _SHEET.later(c, {"i": lease.item, "a": account, "p": project})
-    return lambda: _sheet(rows(), lease, now)
+def coming(t: Transaction, queue: Queue, account: str, project: str) -> Callable[[], tuple[Lease, Sheet] | None]:
+    """The item that this person holds, or the next one; for when the transaction is through.
+
+    Raises:
+        Refusal: as `Queue.claim`, now or then.
+    """
+    if over_a_wire(t):
+        taken = queue.taking(t, account, project)
+        return lambda: _taken(taken())
+    lease = queue.claiming(t, account, project)
+    if lease is None:
+        return lambda: None
+    rows = _SHEET.all(t.connection, {"i": lease.item, "a": account, "p": project})
+    return lambda: (lease, _of_day(rows, lease, t.at))
 
 
-def _sheet(rows: Sequence[Any], lease: Lease, now: int) -> Sheet:
+def _taken(taken: Taken | None) -> tuple[Lease, Sheet] | None:
+    if taken is None:
+        return None
+    return taken.lease, _sheet(taken.rows, taken.lease, taken.rows[0].given_today, taken.daily_cap)
+
+
+def _of_day(rows: Sequence[Any], lease: Lease, now: int) -> Sheet:
     if not rows:
         raise Refusal("lease_lost", "this item went to someone else; your draft is kept")
+    return _sheet(rows, lease, rows[0].given_today if rows[0].day >= now // DAY else 0, rows[0].daily_cap)
+
+
+def _sheet(rows: Sequence[Any], lease: Lease, given: int, cap: int | None) -> Sheet:
     row, texts = rows[0], {row.slot: row.text for row in rows}
-    given = row.given_today if row.day >= now // DAY else 0
     return Sheet(
         messages=json.loads(row.messages), responses=tuple(texts[slot] for slot in lease.shown), draft=row.body,
-        rev=row.rev or 0, answered=row.given, left_today=None if row.daily_cap is None else row.daily_cap - given,
+        rev=row.rev or 0, answered=row.given, left_today=None if cap is None else cap - given,
     )  # fmt: skip
 
 
