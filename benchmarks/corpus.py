@@ -9,7 +9,7 @@ than strangers do, and the defects within a copy stay what they are. It writes b
 corpus.svg. Seconds are of the whole command as a person gives it, from an empty folder; memory is the most that all its
 processes held together, pages that they share counted once (proportional set size).
 
-`peer` gives the same documents, with their words, to datatrove 0.10.1: Gopher's, C4's and FineWeb's filters, MinHash,
+`peer` gives the same documents to datatrove 0.10.1: Gopher's, C4's and FineWeb's filters, MinHash,
 repeated lines and the n-gram decontamination. The two take turns. Told are seconds by the clock, and of work: those of
 the processor in all processes together, which a busy machine changes less.
 """
@@ -205,14 +205,14 @@ def peer(megabytes: float, rounds: int, processes: int) -> None:
     folder = WORK / "peer"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    chosen: list[dict[str, Any]] = []
-    size = 0
-    for one in documents():
-        chosen.append(one)
-        size += len(one["text"].encode())
-        if size > megabytes * 1e6:
-            break
-    (folder / "docs.jsonl").write_bytes(b"\n".join(orjson.dumps(one) for one in chosen) + b"\n")
+    size = count = 0
+    with (folder / "docs.jsonl").open("wb") as file:
+        for line in _lines():
+            file.write(line + b"\n")
+            size += len(orjson.loads(line)["text"].encode())
+            count += 1
+            if size > megabytes * 1e6:
+                break
     theirs = [str(environments.python("datatrove")), str(HERE / "with_datatrove.py")]
     theirs += [str(folder / "docs.jsonl"), str(CORPUS / "testset.jsonl"), str(folder / "theirs"), str(processes)]
     turns: list[dict[str, Any]] = []
@@ -232,7 +232,7 @@ def peer(megabytes: float, rounds: int, processes: int) -> None:
     ratio = statistics.median(turn["theirs"] / turn["ours"] for turn in turns)
     of_work = statistics.median(turn["their_work"] / turn["our_work"] for turn in turns)
     known = _results()
-    told = {"megabytes": round(size / 1e6, 1), "documents": len(chosen), "processes": processes}
+    told = {"megabytes": round(size / 1e6, 1), "documents": count, "processes": processes}
     _keep({**known, "peer": {**told, "ratio": round(ratio, 1), "ratio_of_work": round(of_work, 1), "turns": turns}})
     print(f"{ratio:.1f} times as fast by the clock, {of_work:.1f} by work")
 
