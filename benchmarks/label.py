@@ -201,12 +201,10 @@ def sound(where: str, submitted: int) -> str:
 class Line:
     """One connection that stays open; as little of HTTP as it takes, so that the driver is not what is measured."""
 
-    def __init__(self, port: int, token: str, word: str) -> None:
+    def __init__(self, port: int, *headers: str) -> None:
         self._port = port
-        self._head = (
-            f"Host: 127.0.0.1:{port}\r\nOrigin: http://127.0.0.1:{port}\r\nCookie: session={token}\r\n"
-            f"X-CSRF: {word}\r\nContent-Type: application/json\r\n"
-        )
+        given = (f"Host: 127.0.0.1:{port}", "Content-Type: application/json", *headers)
+        self._head = "".join(f"{header}\r\n" for header in given)
 
     async def open(self) -> None:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -223,7 +221,10 @@ class Line:
 async def drive(plan: dict[str, Any]) -> None:
     """Everybody at once, for so many seconds; writes what was measured."""
     result = Result("")
-    lines = [Line(plan["port"], token, word) for token, word in plan["people"]]
+    origin = f"Origin: http://127.0.0.1:{plan['port']}"
+    lines = [
+        Line(plan["port"], origin, f"Cookie: session={token}", f"X-CSRF: {word}") for token, word in plan["people"]
+    ]
     for line in lines:
         await line.open()
     spent = time.process_time()
@@ -294,6 +295,28 @@ CONFIG = (
 )
 
 
+ACCOUNTS = """
+import json, os, sys
+import label_studio
+sys.path.insert(0, os.path.dirname(label_studio.__file__))
+os.environ["DJANGO_SETTINGS_MODULE"] = "core.settings.label_studio"
+import django
+django.setup()
+from organizations.models import Organization
+from rest_framework.authtoken.models import Token
+from users.models import User
+home, tokens = Organization.objects.first(), []
+for number in range(int(sys.argv[1])):
+    user = User.objects.create_user(f"person{number}@example.org", "a long password", username=f"person{number}")
+    home.add_user(user)
+    user.active_organization = home
+    user.save()
+    tokens.append(Token.objects.get_or_create(user=user)[0].key)
+print(json.dumps(tokens))
+"""
+"""Makes people in Label Studio's own environment: its interface gives nobody's token but one's own."""
+
+
 def theirs(folder: Path, args: argparse.Namespace) -> Result:
     """Label Studio as it installs, with one account for each person: next task, then its annotation."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -315,13 +338,19 @@ def theirs(folder: Path, args: argparse.Namespace) -> Result:
     )  # fmt: skip
     try:
         until_up(f"http://127.0.0.1:{port}/health", server)
-        return asyncio.run(_drive_studio(port, args.people, args.seconds))
+        made = subprocess.run(
+            [args.beside, "-c", ACCOUNTS, str(args.people)], env={**os.environ, **quiet}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        if made.returncode:
+            sys.exit(f"Label Studio: no accounts: {made.stderr[-2000:]}")
+        return asyncio.run(_drive_studio(port, json.loads(made.stdout.splitlines()[-1]), args.seconds))
     finally:
         server.terminate()
         server.wait(30)
 
 
-async def _drive_studio(port: int, people: int, seconds: float) -> Result:
+async def _drive_studio(port: int, tokens: Sequence[str], seconds: float) -> Result:
     result = Result("Label Studio", seconds=seconds)
 
     async def call(line: Line, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -329,9 +358,7 @@ async def _drive_studio(port: int, people: int, seconds: float) -> Result:
         return status, json.loads(raw) if raw[:1] in (b"{", b"[") else None
 
     def line(token: str) -> Line:
-        made = Line(port, "", "")
-        made._head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Token {token}\r\nContent-Type: application/json\r\n"
-        return made
+        return Line(port, f"Authorization: Token {token}")
 
     owner = line(STUDIO_TOKEN)
     await owner.open()
@@ -340,12 +367,6 @@ async def _drive_studio(port: int, people: int, seconds: float) -> Result:
     )
     tasks = [{"data": {"prompt": f"question {n}", "a": TEXT, "b": "It is a list."}} for n in range(2000)]
     await call(owner, "POST", f"/api/projects/{project['id']}/import", tasks)
-    tokens = [STUDIO_TOKEN]
-    for number in range(people - 1):
-        user = {"email": f"person{number}@example.org", "username": f"person{number}", "password": "a long password"}
-        _, made = await call(owner, "POST", "/api/users/", user)
-        _, token = await call(owner, "GET", f"/api/users/{made['id']}/token")
-        tokens.append((token or {}).get("token") or STUDIO_TOKEN)
     answered: list[int] = []
     end = time.monotonic() + seconds
 
