@@ -21,7 +21,7 @@ def updated(page: str, results: dict[str, dict[str, Any]]) -> str:
     """The page with the results in it; they are named by their files."""
     if not MARKS.search(page):
         raise ValueError("no marks for the results")
-    parts = [_section(name, result) for name, result in results.items()]
+    parts = [_corpus(result) if name == "corpus" else _section(name, result) for name, result in results.items()]
     return MARKS.sub(lambda _: "\n" + "\n".join(parts) + "\n" if parts else "", page)
 
 
@@ -42,6 +42,28 @@ def _section(name: str, result: dict[str, Any]) -> str:
         lines += [_row(row) for row in result["rows"] if row["benchmark"] == contest]
         lines += [f"\nLeft out: {words}" for words in told["left_out"]]
     return "\n".join([*lines, "", f"![{name}](../benchmarks/results/{name}.svg)", ""])
+
+
+def _corpus(result: dict[str, Any]) -> str:
+    """What `benchmarks/corpus.py` found: growth, and datatrove beside."""
+    lines = ["### The whole of prepare", ""]
+    if peer := result.get("peer"):
+        turns = "; ".join(f"{turn['ours']} and {turn['theirs']} s" for turn in peer["turns"])
+        lines += [
+            f"Beside datatrove, {peer['megabytes']:g} MB of text in {peer['documents']:,} documents, "
+            f"{peer['processes']} processes, start-up in both, by the clock: {turns}, "
+            f"**{peer['ratio']:g} times as fast**; "
+            f"{peer['ratio_of_work']:g} times by the work of all processes.",
+            "",
+        ]
+    if growth := result.get("growth"):
+        lines += ["| MB of text | documents | seconds | MB a second | most memory, GB |", "|---|---|---|---|---|"]
+        for row in growth:
+            pace = row["megabytes"] / row["seconds"]
+            cells = f"{row['megabytes']:,.0f} | {row['documents']:,} | {row['seconds']:,g} | {pace:.1f}"
+            lines.append(f"| {cells} | {row['memory_megabytes'] / 1000:.2f} |")
+        lines += ["", "![growth](../benchmarks/results/corpus.svg)", ""]
+    return "\n".join(lines)
 
 
 def _plain(name: str, result: dict[str, Any]) -> str:
@@ -77,7 +99,7 @@ def _row(row: dict[str, Any]) -> str:
 
 def read() -> dict[str, dict[str, Any]]:
     """The results that are there, in the order of the benchmarks."""
-    files = {name: RESULTS / f"{name}.json" for name in (*BENCHMARKS, *STAND_ALONE)}
+    files = {name: RESULTS / f"{name}.json" for name in (*BENCHMARKS, *STAND_ALONE, "corpus")}
     return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
 
 
