@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -35,8 +35,10 @@ def why_not() -> str:
 class Cluster:
     """A running server with one database, which each test finds as if it were new."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, restart: Callable[[], None]) -> None:
         self._address = f"{address}/label"
+        self.restart = restart
+        """Ends the server as a power cut would, and starts it again."""
         with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
             connection.execute("create database label")
         self._fresh: list[object] = []
@@ -115,7 +117,8 @@ def running(*, synced: bool = False) -> Iterator[Cluster]:
         )  # fmt: skip
         do(pg_ctl, "-D", str(data), "-w", "-o", options, "-l", str(folder / "log"), "start")
         try:
-            yield Cluster(f"postgresql://tutor:{password}@127.0.0.1:{port}")
+            again = (pg_ctl, "-D", str(data), "-w", "-m", "immediate", "-o", options, "-l", str(folder / "log"))
+            yield Cluster(f"postgresql://tutor:{password}@127.0.0.1:{port}", lambda: do(*again, "restart"))
         finally:
             do(pg_ctl, "-D", str(data), "-w", "-m", "immediate", "stop")
     finally:

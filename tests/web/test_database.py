@@ -1,10 +1,12 @@
 import contextlib
 import importlib
+import itertools
 import sqlite3
 import stat
 import sys
 import threading
-from concurrent.futures import Future, wait
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -296,6 +298,44 @@ def test_a_server_that_cuts_the_line_costs_one_refusal(cluster):
             database.write(cut)
         database.write(add_model("two"))
         assert names(database) == ["one", "two"]
+
+
+@pytest.mark.postgres
+def test_a_server_that_restarts_under_load_loses_nothing_that_was_acknowledged():
+    import cluster
+
+    acknowledged: list[str] = []
+    refused: list[str] = []
+    over = threading.Event()
+
+    def judge(database: Database, person: int) -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            try:
+                acknowledged.append(database.write(add_model(f"{person} {number}")))
+            except DatabaseError as error:
+                refused.append(str(error))
+                time.sleep(0.05)
+
+    with cluster.running(synced=True) as server, Database(server.database()) as database:
+        with ThreadPoolExecutor(4) as people:
+            for person in range(4):
+                people.submit(judge, database, person)
+            for _ in range(2):
+                time.sleep(0.5)
+                before = len(acknowledged)
+                server.restart()
+            end = time.monotonic() + 20
+            while len(acknowledged) <= before + 4 and time.monotonic() < end:
+                time.sleep(0.05)
+            over.set()
+        assert refused
+        assert all("cannot be written" in error for error in refused)
+        assert len(acknowledged) > before + 4
+        assert set(acknowledged) <= set(names(database))
+        assert len(names(database)) == len(set(names(database)))
+        assert database.read(audit.verify).fault == ""
 
 
 def test_a_backup_of_a_database_in_use_opens(tmp_path: Path):
