@@ -45,6 +45,14 @@ def test_each_shape_becomes_the_same_item(tmp_path, row) -> None:
     assert item.need == 3
 
 
+@pytest.mark.parametrize("worth", ["much", -1, "nan", "inf", [1]])
+def test_a_worth_is_a_number(tmp_path, worth) -> None:
+    row = {"prompt": "p", "responses": ["a", "b"]}
+    assert [item.worth for item in read(tmp_path, "x.jsonl", jsonl(row, {**row, "worth": "0.5"}))] == [None, 0.5]
+    with pytest.raises(Refusal, match="row 1: worth: a number from 0"):
+        read(tmp_path, "x.jsonl", jsonl({**row, "worth": worth}))
+
+
 def test_what_stands_beside(tmp_path) -> None:
     row = {
         "prompt": "p", "responses": ["a", "b"], "models": ["m", ""], "gold": {"better": 2}, "explanation": "why",

@@ -1,5 +1,6 @@
 """Keys for programs, and choosing what to ask."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -70,6 +71,22 @@ def test_only_those_who_may_make_and_take_back(site: Site) -> None:
     keys.revoke(owner.account, project, new.id)
     assert code(keys.holder, new.secret, project, "read") == "sign_in"
     site.sound()
+
+
+def test_some_of_a_file_are_asked_about_by_their_worth(site: Site) -> None:
+    owner = site.person("owner")
+    project = site.project(owner)
+    items = [replace(new_item(n), worth=float(n >= 40)) for n in range(50)]
+    gold = replace(new_item(99), lane="gold", gold={"better": 2})
+    assert len(choosing.by_worth(site.projects, owner.account, project, [*items, gold], 10)) == 11
+    rows = site.rows("select sampled, p_select, lane from item order by number")
+    assert [row[2] for row in rows].count(schema.GOLD) == 1
+    chosen = [row for row in rows if row[2] != schema.GOLD]
+    assert {row[0] for row in chosen} <= {"uniform", "worth"}
+    assert [row[1] for row in chosen].count(pytest.approx(0.2 * 10 / 50 + 0.8 * 10 / 10)) >= 6
+    none = [*items, replace(new_item(60), worth=None)]
+    assert code(choosing.by_worth, site.projects, owner.account, project, none, 10) == "bad_input"
+    assert code(choosing.by_worth, site.projects, owner.account, project, items, 51) == "bad_input"
 
 
 def test_what_was_chosen_is_known_with_its_probability(site: Site) -> None:

@@ -12,6 +12,30 @@ from tutelage.web.items import NewItem
 from tutelage.web.projects import Projects
 from tutelage.web.refusal import Refusal
 
+BY_WORTH = "worth"
+"""The rule of items that were chosen by what their file says they are worth."""
+
+
+def by_worth(
+    projects: Projects, by: str, project: str, candidates: Sequence[NewItem], count: int, *, origin: str = ""
+) -> list[str]:  # fmt: skip
+    """As `add`, by the worth that each candidate brings along. Gold items are no candidates: all of them are added.
+
+    Raises:
+        Refusal: a candidate does not say what it is worth, or fewer are there than are asked for.
+    """
+    gold = [item for item in candidates if item.lane == "gold"]
+    others = [item for item in candidates if item.lane != "gold"]
+    missing = [number for number, item in enumerate(candidates, start=1) if item.lane != "gold" and item.worth is None]
+    if missing:
+        raise Refusal("bad_input", f"row {missing[0]}: worth: missing: a number from 0, by which {count} are chosen")
+    if count > len(others):
+        raise Refusal("bad_input", f"{count} of {len(others)} items are asked for: ask for fewer, or for all")
+    chosen = add(
+        projects, by, project, others, [item.worth or 0.0 for item in others], count, BY_WORTH, origin=origin
+    )  # fmt: skip
+    return [*projects.add_items(by, project, gold, origin=origin), *chosen]
+
 
 def add(
     projects: Projects, by: str, project: str, candidates: Sequence[NewItem], values: ArrayLike, count: int, rule: str,

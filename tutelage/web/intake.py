@@ -7,7 +7,7 @@ JSONL, one JSON array, CSV and Parquet, each also ``.gz``. A row is recognised b
         responses     a list of texts, or of {text, model}
         chosen, rejected;   response_a, response_b, ...;   response1, response2, ...;   response
     beside them, as wanted: models (a list), gold (the known answer by the questions' keys), explanation, need, lane,
-    language, source
+    worth (how much there is to be learned from it), language, source
 
 What others said of a row does not come along: it is to be judged anew. A file that unpacks to far more than it is, or
 nests deeper than any honest one, is refused before it is held in memory.
@@ -20,6 +20,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -102,6 +103,7 @@ def _item(row: Any, where: str, need: int) -> NewItem:
             for one in candidates
         ),
         need=_whole(row.get("need"), need, f"{where}: need"), lane=lane, gold=cast(Any, gold),
+        worth=_worth(row.get("worth"), f"{where}: worth"),
         explanation=str(row.get("explanation") or ""), language=str(row.get("language") or "und"),
         source=str(row.get("source") or ""), split="held_out" if row.get("split") == "held_out" else "train",
     )  # fmt: skip
@@ -169,6 +171,18 @@ def _whole(value: Any, otherwise: int, where: str) -> int:
         return int(value)
     except (TypeError, ValueError):
         raise Refusal("bad_input", f"{where}: a whole number") from None
+
+
+def _worth(value: Any, where: str) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        worth = float(value)
+    except (TypeError, ValueError):
+        worth = math.nan
+    if not 0 <= worth < math.inf:
+        raise Refusal("bad_input", f"{where}: a number from 0")
+    return worth
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

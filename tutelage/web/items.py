@@ -53,6 +53,8 @@ class NewItem:
     language: str = "und"
     source: str = ""
     split: str = "train"
+    worth: float | None = None
+    """How much there is to be learned from it, where only some of many are to be asked about; see `web.choosing`."""
     sampled: str = "all"
     """How it was chosen: "all", "uniform", or the name of a rule."""
     p_select: float | None = None

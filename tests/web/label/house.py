@@ -76,8 +76,8 @@ class Visitor:
     def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
         return self.client.post(path, json={} if body is None else body, headers={"X-CSRF": self.csrf, **headers})
 
-    def file(self, path: str, name: str, content: bytes) -> httpx.Response:
-        return self.client.post(f"{path}?name={name}", content=content, headers={"X-CSRF": self.csrf})
+    def file(self, path: str, name: str, content: bytes, **more: str) -> httpx.Response:
+        return self.client.post(path, params={"name": name, **more}, content=content, headers={"X-CSRF": self.csrf})
 
     def answer(self, project: str, item: dict[str, Any], said: Any, **more: Any) -> httpx.Response:
         """Submits what a person says about an item that `claim` gave."""

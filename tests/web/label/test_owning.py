@@ -249,6 +249,18 @@ def test_snapshots_are_made_compared_and_taken_out(house: House):
     assert foreign.status_code == 404
 
 
+def test_only_some_of_a_file_are_asked_about(house: House):
+    project, owner = made(house)
+    rows = [{"prompt": f"q{n}", "responses": ["a", "b"], "worth": n} for n in range(20)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    answer = owner.file(f"/p/{project}/items", "x.jsonl", content, ask="5")
+    assert (answer.status_code, answer.json()) == (201, {"items": 5})
+    assert house.rows("select count(*) from item where p_select > 0 and p_select <= 1") == [(5,)]
+    for ask in ("0", "-1", "many", "21"):
+        assert owner.file(f"/p/{project}/items", "x.jsonl", content, ask=ask).status_code == 422
+    assert house.rows("select count(*) from item") == [(5,)]
+
+
 def test_a_file_of_items_is_told_what_is_wrong_with_it(house: House):
     project, owner = made(house)
     bad = owner.file(f"/p/{project}/items", "x.jsonl", b'{"prompt": "q", "responses": ["only one"]}\n')

@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 from sqlalchemy import Connection, func, select
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from tutelage.web import intake, schema
+from tutelage.web import choosing, intake, schema
 from tutelage.web.answers import Kind, Question, clean
 from tutelage.web.label.presets import PRESETS
 from tutelage.web.label.rendering import page, rendered
@@ -42,7 +42,8 @@ async def make(visit: Visit) -> Response:
 
 
 async def add_items(visit: Visit) -> Response:
-    """Items from a file, which is sent as it is."""
+    """Items from a file, which is sent as it is: all of them, or as many as are asked for, by what each is worth."""
+    ask = _ask(visit)
     settings = await visit.site.read(lambda c: settings_of(c, visit.project))
     need = int(settings.get("overlap", 1))
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +52,10 @@ async def add_items(visit: Visit) -> Response:
 
         def work() -> int:
             found = intake.items(path, name, need=need)
-            return len(visit.site.projects.add_items(visit.account, visit.project, found, origin=visit.origin))
+            projects, by, project = visit.site.projects, visit.account, visit.project
+            if ask is None:
+                return len(projects.add_items(by, project, found, origin=visit.origin))
+            return len(choosing.by_worth(projects, by, project, list(found), ask, origin=visit.origin))
 
         count = await visit.site.slowly(work)
     return JSONResponse({"items": count}, 201)
@@ -115,6 +119,16 @@ async def publish(visit: Visit) -> Response:
 async def render(visit: Visit) -> Response:
     """How a text will look; for the owner who writes a guideline."""
     return JSONResponse({"html": await asyncio.to_thread(rendered, visit.text("text", longest=MAX_PREVIEW))})
+
+
+def _ask(visit: Visit) -> int | None:
+    """How many of a file's items are to be asked about; None for all."""
+    given = visit.request.query_params.get("ask", "")
+    if not given:
+        return None
+    if not (given.isascii() and given.isdigit() and int(given[:8]) > 0):
+        raise Refusal("bad_input", f"ask {given[:20]!r}: how many of the items, as a number from 1")
+    return int(given[:8])
 
 
 async def received(visit: Visit, folder: Path) -> Path:

@@ -280,6 +280,13 @@ PAGES: dict[str, tuple[str, str]] = {
     "not_defined": ("not defined", "无法定义"),
     "more_items": ("More items", "更多条目"),
     "items_added": ("Added: {}", "已添加：{}"),
+    "choose_some": ("Ask about", "只提问"),
+    "choose_all": ("all", "全部"),
+    "choose_text": (
+        'A number chooses that many: a fifth evenly, the others the likelier the more each row\'s "worth" is. The '
+        "probability of each is kept.",
+        "填写数字则只选这么多条：五分之一随机抽取，其余按每行的 worth 抽取，值越大越可能入选；每条的入选概率都会保存。",
+    ),
     # People
     "invite": ("Invite", "邀请"),
     "as_role": ("as", "角色"),

@@ -11,7 +11,7 @@ for (const box of document.querySelectorAll("[data-upload]")) {
     button.disabled = true;
     said.textContent = box.dataset.busy;
     try {
-      const { items } = await upload(box.dataset.upload, file);
+      const { items } = await upload(box.dataset.upload, file, box.querySelector("[name=ask]")?.value);
       said.textContent = box.dataset.done.replace("{}", items);
       input.value = "";
     } catch (error) {

@@ -65,8 +65,8 @@ export async function post(path, value) {
   }
 }
 
-export function upload(path, file) {
-  return uploadTo(`${path}?name=${encodeURIComponent(file.name)}`, file);
+export function upload(path, file, ask = "") {
+  return uploadTo(`${path}?name=${encodeURIComponent(file.name)}${ask && `&ask=${encodeURIComponent(ask)}`}`, file);
 }
 
 export function uploadTo(path, file) {
