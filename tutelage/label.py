@@ -233,7 +233,9 @@ def _projects(options: argparse.Namespace) -> None:
 def _project(options: argparse.Namespace) -> None:
     from tutelage.web import upkeep
 
-    _tell([upkeep.take_in(options.database, Path(options.run))])
+    if options.ask and not (options.ask.isascii() and options.ask.isdigit()):
+        raise SettingsError(f"--ask {options.ask}: how many items, as a number")
+    _tell([upkeep.take_in(options.database, Path(options.run), ask=int(options.ask or 0))])
 
 
 def _snapshot(options: argparse.Namespace) -> None:
@@ -252,7 +254,10 @@ _ARGUMENTS: dict[str, dict[str, str]] = {
     "verify": {"--anchor": "the end of the log as it was noted before, ROW:HASH"},
     "backup": {"target": "a file that is not there yet"},
     "restore": {"source": "a copy that backup made"},
-    "project": {"run": "what `tutelage collect --judge people` wrote"},
+    "project": {
+        "run": "what `tutelage collect --judge people` wrote",
+        "--ask": "so many of its items, chosen by what each is worth (`--rewards`); default: all",
+    },
     "snapshot": {
         "project": "its id or name", "name": "what the snapshot is to be called",
         "folder": "where `tutelage collect` will find it",

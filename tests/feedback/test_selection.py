@@ -4,6 +4,7 @@ import numpy
 import pytest
 
 from tutelage.errors import RecordError
+from tutelage.feedback import selection
 from tutelage.feedback.selection import board_uncertainty, choose, disagreement, information, information_gain
 from tutelage.feedback.strengths import bradley_terry
 
@@ -133,6 +134,13 @@ def test_the_board_is_narrowed_where_it_is_wide() -> None:
     values = board_uncertainty(found, [0, 0, 1, 0], [1, 2, 2, 3])
     assert values[3] > values[1] > values[0]  # the fourth was never compared; the third hardly
     assert values[2] > values[0]
+
+
+def test_an_ensemble_that_agrees_about_several_has_nothing_to_ask() -> None:
+    assert selection.disagreement_of_many([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]) == 0
+    pairs = [[[2.0, 1.0], [1.0, 3.0]], [[2.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [3.0, 0.0]]]
+    each = [float(selection.disagreement([[one], [other]])[0]) for one, other in pairs]
+    assert selection.disagreement_of_many([[2.0, 1.0, 0.0], [1.0, 3.0, 0.0]]) == pytest.approx(sum(each) / 3)
 
 
 def test_choosing_votes_for_a_board_beats_chance() -> None:

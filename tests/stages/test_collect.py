@@ -12,12 +12,13 @@ import tiny
 
 from tutelage.errors import RecordError, SettingsError
 from tutelage.evaluation import judge
-from tutelage.feedback import snapshot
+from tutelage.feedback import selection, snapshot
 from tutelage.feedback.snapshot import Asked, Candidate, Given, Header, Opinion, Row
 from tutelage.records import Comparison, Conversation, Message, Rating, Verdict, read
 from tutelage.run import read_metrics
-from tutelage.stages import collect
+from tutelage.stages import collect, reward
 from tutelage.stages.collect import agreement, spread
+from tutelage.training import rewards
 
 SHORT: dict[str, Any] = {"count": 12, "held_out_count": 5, "responses": 3, "max_new_tokens": 10}
 
@@ -180,6 +181,31 @@ def test_what_is_missing_is_named(model_folder: Path, asked: Path, tmp_path: Pat
         tiny.run_stage(collect, tmp_path / "run", judge="votes", votes=votes, held_out_share=0.999999)
     assert not (tmp_path / "run.partial").exists()
     assert asked.is_dir()
+
+
+def test_what_reward_models_disagree_about_is_worth_asking(model_folder: Path, asked: Path, tmp_path: Path) -> None:
+    votes = tiny.jsonl(tmp_path / "votes.jsonl", tiny.comparisons(16))
+    members = tuple(tmp_path / f"reward{seed}" for seed in (1, 2))
+    for seed, folder in enumerate(members):
+        tiny.run_stage(
+            reward, folder, model=model_folder, comparisons=votes, num_train_epochs=2, learning_rate=0.01, seed=seed
+        )
+    settings = {"judge": "people", "model": model_folder, "prompts": asked, **SHORT, "count": 9}
+    for responses in (2, 3):
+        run = tmp_path / f"items{responses}"
+        tiny.run_stage(collect, run, rewards=members, **{**settings, "responses": responses})
+        items = [json.loads(line) for line in (run / "items.jsonl").read_text().splitlines()]
+        assert len({item["worth"] for item in items}) > 1
+        item = items[-1]
+        prompt = [Message(**turn) for turn in item["prompt"]]
+        given = [rewards.of_answers(folder, [(prompt, item["responses"])], 4096)[0] for folder in members]
+        assert item["worth"] == pytest.approx(selection.disagreement_of_many(given), abs=1e-6)
+    same = (members[0], members[0])
+    tiny.run_stage(collect, tmp_path / "same", rewards=same, **{**settings, "responses": 2})
+    lines = (tmp_path / "same" / "items.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["worth"] == 0 for line in lines)
+    with pytest.raises(SettingsError, match="two reward models or more, and judge: people"):
+        tiny.run_stage(collect, tmp_path / "one", rewards=members[:1], **settings)
 
 
 def test_people_get_a_project_and_their_snapshot_is_trained_on(model_folder: Path, asked: Path, tmp_path: Path) -> None:

@@ -254,6 +254,16 @@ def test_what_collect_wrote_becomes_a_project_once(site: Site, where: Path | str
     made = upkeep.take_in(where, tmp_path)
     assert upkeep.take_in(where, tmp_path) == made
     assert site.rows("select count(*), min(need), max(need) from item") == [(3, 2, 2)]
+    run = tmp_path / "worth"
+    run.mkdir()
+    (run / "project.json").write_text((tmp_path / "project.json").read_text())
+    (run / "items.jsonl").write_text((tmp_path / "items.jsonl").read_text().replace('"q0"', '"q0", "worth": 1'))
+    with pytest.raises(SettingsError, match=r"worth: row 2: worth: missing"):
+        upkeep.take_in(where, run, ask=2)
+    rows = [json.loads(line) | {"worth": n} for n, line in enumerate((run / "items.jsonl").read_text().splitlines())]
+    (run / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    upkeep.take_in(where, run, ask=2)
+    assert site.rows("select count(*) from item where p_select is not null") == [(2,)]
     with pytest.raises(SettingsError, match="no project to be judged"):
         upkeep.take_in(where, tmp_path / "nothing")
 

@@ -51,6 +51,17 @@ def disagreement(rewards: ArrayLike) -> Floats:
     return numpy.var(1 / (1 + numpy.exp(given[..., 1] - given[..., 0])), axis=0)
 
 
+def disagreement_of_many(rewards: ArrayLike) -> float:
+    """How far an ensemble disagrees about several responses: the mean of `disagreement` over all pairs of them.
+
+    Args:
+        rewards: (members, K) what each member gives each of the responses, two or more.
+    """
+    given = numpy.asarray(rewards, dtype=float)
+    one, other = numpy.triu_indices(given.shape[1], 1)
+    return float(disagreement(numpy.stack((given[:, one], given[:, other]), axis=2)).mean())
+
+
 def information(
     features: ArrayLike, probability: ArrayLike, count: int, *, known: ArrayLike | None = None, prior: float = 1.0
 ) -> Whole:

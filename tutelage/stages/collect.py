@@ -20,7 +20,7 @@ from pydantic import Field
 
 from tutelage.errors import RecordError, SettingsError
 from tutelage.evaluation import judge
-from tutelage.feedback import snapshot
+from tutelage.feedback import selection, snapshot
 from tutelage.feedback.judged import Judged, compared, judged
 from tutelage.inference.engine import Engine
 from tutelage.inference.language_model import Sampling
@@ -29,8 +29,11 @@ from tutelage.model import device
 from tutelage.records import Comparison, Conversation, Message, Rating, Split, Verdict, identify, write
 from tutelage.run import Run, write_json
 from tutelage.settings import Input
+from tutelage.training import rewards
 
 MAKES = "comparisons"
+ROW = 4096
+"""Tokens that a reward model reads at a time."""
 GUIDELINE = """Read the question, then the answers. Prefer the answer that you would rather have been given.
 
 1. It is about what was asked, and true as far as you can tell.
@@ -52,6 +55,8 @@ class Recipe:
     """With `judge: rule` or `people`: the model whose answers are compared."""
     prompts: Annotated[Path, Input("conversations")] | None = None
     """With `judge: rule` or `people`: what it is asked: an instruct run, or conversations with reference answers."""
+    rewards: Annotated[tuple[Path, ...], Input("reward")] = ()
+    """With `judge: people`: reward models, two or more; how far they disagree is what each item is worth asking."""
     count: Annotated[int, Field(gt=0)] = 2000
     """Prompts that are asked, spread over the tasks."""
     held_out_count: Annotated[int, Field(ge=0)] = 200
@@ -74,6 +79,8 @@ def execute(recipe: Recipe, run: Run) -> None:
     """Writes comparisons.jsonl, held_out.jsonl and verdicts.jsonl; of a snapshot also ratings.jsonl and
     conversations.jsonl, where there are any. With `judge: people`, project.json and items.jsonl."""
     device.prepare(recipe.seed)
+    if recipe.rewards and (recipe.judge != "people" or len(recipe.rewards) < 2):
+        raise SettingsError("collect: rewards: two reward models or more, and judge: people")
     if recipe.judge == "votes":
         _from_votes(recipe, run)
         return
@@ -159,6 +166,11 @@ def _for_people(recipe: Recipe, run: Run, engine: Engine, found: Sequence[Conver
             )  # fmt: skip
     if not items:
         raise RecordError(f"{recipe.prompts}: the model gave every prompt one and the same answer: raise temperature")
+    if recipe.rewards:
+        asked = [([Message(**turn) for turn in item["prompt"]], item["responses"]) for item in items]
+        members = [rewards.of_answers(folder, asked, ROW) for folder in run.progress(recipe.rewards, "reward models")]
+        for item, *given in zip(items, *members, strict=True):
+            item["worth"] = selection.disagreement_of_many(given)
     kind = "compare" if recipe.responses == 2 else "rank"
     write_json(
         run.folder / "project.json",

@@ -12,13 +12,13 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from tutelage.errors import SettingsError
+from tutelage.errors import RecordError, SettingsError
 from tutelage.inference.engine import Rollout
 from tutelage.model import checkpoint, device, shared
 from tutelage.model.chat import Chat
 from tutelage.records import Message
 from tutelage.run import processes
-from tutelage.training.batches import Branch, Example, rows
+from tutelage.training.batches import Branch, Example, answers, rows
 from tutelage.training.likelihood import scores
 
 Reward = Callable[[Sequence[Sequence[Message]], Sequence[str]], Sequence[float]]
@@ -58,8 +58,6 @@ def reward_model(folder: Path, start: Path, chat: Chat, policy: nn.Module) -> nn
 
 def by_model(scorer: nn.Module, chat: Chat, limit: int) -> Score:
     """Its rewards, without the mean and deviation that it was saved with; in rows of at most ``limit`` tokens."""
-    mean = float(getattr(scorer.config, "reward_mean", 0.0))
-    deviation = float(getattr(scorer.config, "reward_std", 1.0)) or 1.0
 
     @torch.no_grad()
     def score(
@@ -67,13 +65,41 @@ def by_model(scorer: nn.Module, chat: Chat, limit: int) -> Score:
     ) -> list[float]:
         assert chat.end is not None
         # A reward model has only seen answers that end, so one that was cut is scored with its end put on.
-        examples = grouped(prompts, rollouts, end=chat.end)
-        found: list[float] = []
-        for _, batch in rows(range(len(examples)), examples, limit, device.device()):
-            found += scores(scorer, batch).tolist()
-        return [(one - mean) / deviation for one in found]
+        return _normal(scorer, grouped(prompts, rollouts, end=chat.end), limit)
 
     return score
+
+
+@torch.no_grad()
+def of_answers(
+    folder: Path, asked: Sequence[tuple[Sequence[Message], Sequence[str]]], limit: int
+) -> list[list[float]]:  # fmt: skip
+    """What the reward model in a folder gives the answers to each prompt; as `by_model`.
+
+    Raises:
+        ModelError: not a reward model.
+        RecordError: a prompt with its answers is longer than the model can read.
+    """
+    scorer, chat = checkpoint.load_scorer(folder)
+    length = checkpoint.context(scorer)
+    examples: list[Example] = []
+    for prompt, texts in asked:
+        example = answers(prompt, texts, chat, length)
+        if example is None:
+            raise RecordError(f"{folder}: {prompt[-1].content[:40]!r} and its answers exceed its {length} tokens")
+        examples.append(example)
+    found = iter(_normal(scorer, examples, limit))
+    return [list(itertools.islice(found, len(texts))) for _, texts in asked]
+
+
+def _normal(scorer: nn.Module, examples: Sequence[Example], limit: int) -> list[float]:
+    """The scores of all branches in order, less the mean and over the deviation that the model was saved with."""
+    mean = float(getattr(scorer.config, "reward_mean", 0.0))
+    deviation = float(getattr(scorer.config, "reward_std", 1.0)) or 1.0
+    found: list[float] = []
+    for _, batch in rows(range(len(examples)), examples, limit, device.device()):
+        found += scores(scorer, batch).tolist()
+    return [(one - mean) / deviation for one in found]
 
 
 def by_function(place: str) -> Score:

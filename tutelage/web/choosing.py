@@ -24,17 +24,23 @@ def by_worth(
     Raises:
         Refusal: a candidate does not say what it is worth, or fewer are there than are asked for.
     """
+    check(candidates, count)
     gold = [item for item in candidates if item.lane == "gold"]
     others = [item for item in candidates if item.lane != "gold"]
-    missing = [number for number, item in enumerate(candidates, start=1) if item.lane != "gold" and item.worth is None]
-    if missing:
-        raise Refusal("bad_input", f"row {missing[0]}: worth: missing: a number from 0, by which {count} are chosen")
-    if count > len(others):
-        raise Refusal("bad_input", f"{count} of {len(others)} items are asked for: ask for fewer, or for all")
     chosen = add(
         projects, by, project, others, [item.worth or 0.0 for item in others], count, BY_WORTH, origin=origin
     )  # fmt: skip
     return [*projects.add_items(by, project, gold, origin=origin), *chosen]
+
+
+def check(candidates: Sequence[NewItem], count: int) -> None:
+    """Raises what `by_worth` would, before anything is added."""
+    missing = [number for number, item in enumerate(candidates, start=1) if item.lane != "gold" and item.worth is None]
+    if missing:
+        raise Refusal("bad_input", f"row {missing[0]}: worth: missing: a number from 0, by which {count} are chosen")
+    others = sum(item.lane != "gold" for item in candidates)
+    if count > others:
+        raise Refusal("bad_input", f"{count} of {others} items are asked for: ask for fewer, or for all")
 
 
 def add(

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tutelage.errors import SettingsError
 from tutelage.run import sync
-from tutelage.web import audit, intake, judgments, schema, snapshots
+from tutelage.web import audit, choosing, intake, judgments, schema, snapshots
 from tutelage.web.answers import Question
 from tutelage.web.counting import Query
 from tutelage.web.database import Database, address
@@ -167,11 +167,12 @@ def export(where: str | Path, project: str, name: str, shape: str, target: Path)
     return [f"{target}: {found.items} items of {found.name}, {target.stat().st_size} bytes"]
 
 
-def take_in(where: str | Path, run: Path, owner: str = "") -> str:
+def take_in(where: str | Path, run: Path, owner: str = "", ask: int = 0) -> str:
     """Makes a project of what `collect` with `judge: people` wrote, once; gives its id.
 
     Args:
         owner: the account whose project it is; without it, the first that may make projects.
+        ask: so many of its items, chosen by what each is worth; 0: all.
 
     Raises:
         SettingsError: no such run, or nobody there who may own it.
@@ -185,6 +186,12 @@ def take_in(where: str | Path, run: Path, owner: str = "") -> str:
         known = _made_from(database, mark)
         if known:
             return known
+        items = list(intake.items(run / "items.jsonl", need=held.get("overlap", 1)))
+        if ask:
+            try:
+                choosing.check(items, ask)
+            except Refusal as refusal:
+                raise SettingsError(f"{run}: {refusal}") from None
         account = owner or _first_owner(database)
         questions = tuple(Question(**question) for question in held["questions"])
         made = Projects(database).make(
@@ -194,7 +201,10 @@ def take_in(where: str | Path, run: Path, owner: str = "") -> str:
                 settings={"made_from": mark, "overlap": held.get("overlap", 1)},
             ),
         )  # fmt: skip
-        Projects(database).add_items(account, made, intake.items(run / "items.jsonl", need=held.get("overlap", 1)))
+        if ask:
+            choosing.by_worth(Projects(database), account, made, items, ask)
+        else:
+            Projects(database).add_items(account, made, items)
         return made
 
 
