@@ -108,12 +108,12 @@ class Queue:
         who = _judging((t.seen or see(t.connection, t.at, account, project=project)()).who)
         if who.late:
             _sweep(t, project, who.lease_seconds * SECOND)
-        today, so_far = _given_on_day(who, t.at)
-        full = who.daily_cap is not None and so_far >= who.daily_cap
+        today, so_far = given_on_day(who, t.at)
+        lanes = () if _is_capped(who, so_far) else _lanes(who, account)
         rows = TAKE.later(
             t.connection,
             {
-                "a": account, "p": project, "secret": who.secret, "lanes": array([] if full else _lanes(who, account)),
+                "a": account, "p": project, "secret": who.secret, "lanes": array(lanes),
                 "passed": array(passed_by(who).values()), "token": secrets.token_urlsafe(12), "now": t.at,
                 "expires": t.at + who.lease_seconds * SECOND, "guideline": who.guideline, "given": who.given,
                 "today": today, "so_far": so_far,
@@ -203,9 +203,12 @@ def _judging(who: Any) -> Any:
 
 def check_cap(who: Any, now: int) -> None:
     """Raises: Refusal: "daily_cap"."""
-    _, so_far = _given_on_day(who, now)
-    if who.daily_cap is not None and so_far >= who.daily_cap:
+    if _is_capped(who, given_on_day(who, now)[1]):
         raise Refusal("daily_cap", f"{who.daily_cap} items are enough for today: come back tomorrow")
+
+
+def _is_capped(who: Any, so_far: int) -> bool:
+    return who.daily_cap is not None and so_far >= who.daily_cap
 
 
 def passed_by(who: Any) -> dict[int, int]:
@@ -227,7 +230,7 @@ def grant(
         "shown": canonical(shown), "guideline": lease.guideline, "granted": now, "expires": lease.expires,
         "turn": who.given + 1, "revision": item.revision,
     }  # fmt: skip
-    today, so_far = _given_on_day(who, now)
+    today, so_far = given_on_day(who, now)
     member = {
         "a": account, "p": project, "urgent": passed[schema.URGENT], "ordinary": passed[schema.ORDINARY],
         "gold": passed[schema.GOLD], "given": who.given + 1, "today": today, "so_far": so_far + 1,
@@ -235,7 +238,7 @@ def grant(
     return lease, seat, member
 
 
-def _given_on_day(who: Any, now: int) -> tuple[int, int]:
+def given_on_day(who: Any, now: int) -> tuple[int, int]:
     """The day, and how many items this person was given on it. A day that the clock has gone back to is no new one."""
     today = max(who.day, now // DAY)
     return today, who.given_today if today == who.day else 0

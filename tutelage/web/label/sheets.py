@@ -11,10 +11,9 @@ from sqlalchemy import Connection, bindparam, select
 
 from tutelage.web.database import Transaction
 from tutelage.web.prepared import Prepared
-from tutelage.web.queue import Lease, Queue, Taken, over_a_wire
+from tutelage.web.queue import Lease, Queue, Taken, given_on_day, over_a_wire
 from tutelage.web.refusal import Refusal
 from tutelage.web.schema import draft, item, item_response, membership, project, prompt, response, seat
-from tutelage.web.sessions import DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ def _taken(taken: Taken | None) -> tuple[Lease, Sheet] | None:
 def _of_day(rows: Sequence[Any], lease: Lease, now: int) -> Sheet:
     if not rows:
         raise Refusal("lease_lost", "this item went to someone else; your draft is kept")
-    return _sheet(rows, lease, rows[0].given_today if rows[0].day >= now // DAY else 0, rows[0].daily_cap)
+    return _sheet(rows, lease, given_on_day(rows[0], now)[1], rows[0].daily_cap)
 
 
 def _sheet(rows: Sequence[Any], lease: Lease, given: int, cap: int | None) -> Sheet:
