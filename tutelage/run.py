@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -110,10 +111,8 @@ class Run:
         """Seals the run: hashes the outputs, writes ``done``, renames. Gives the content hash."""
         if rank():
             return ""
-        files = {name: file_hash(self.folder / name) for name in outputs(self.folder)}
+        files = _each_file(_settled, self.folder)
         content = combine(files)
-        for name in files:
-            sync(self.folder / name)
         write_json(
             self.folder / "done",
             {"stage": self.stage, "hash": content, "files": files, "seconds": round(time.monotonic() - self.began, 1)},
@@ -236,7 +235,7 @@ def content_hash(path: Path) -> str:
     if (path / "done").exists():
         return str(read_done(path)["hash"])
     if path.is_dir():
-        return combine({name: file_hash(path / name) for name in outputs(path)})
+        return combine(_each_file(file_hash, path))
     if path.is_file():
         return file_hash(path)
     raise RunError(f"{path}: no such file or folder")
@@ -252,6 +251,19 @@ def file_hash(path: Path) -> str:
     """SHA-256 of the bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _each_file(hashed: Callable[[Path], str], folder: Path) -> dict[str, str]:
+    """The outputs in a folder with their hashes. Several are read at a time: hashing leaves other threads to work."""
+    names = outputs(folder)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(names, pool.map(lambda name: hashed(folder / name), names), strict=True))
+
+
+def _settled(path: Path) -> str:
+    """The hash of a file that is safe on the disk."""
+    sync(path)
+    return file_hash(path)
 
 
 def combine(files: dict[str, str]) -> str:

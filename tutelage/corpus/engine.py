@@ -34,6 +34,9 @@ REHEARSAL = "tutelage.corpus.rehearsal"
 class Engine(Protocol):
     """Gives the results of a task for each job, in the order of the jobs."""
 
+    elsewhere: bool
+    """Whether jobs are done on machines that may not see the files of this one, but for the run's folder."""
+
     def map(self, task: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]: ...
 
     def close(self) -> None: ...
@@ -41,6 +44,8 @@ class Engine(Protocol):
 
 class Here:
     """This process alone."""
+
+    elsewhere = False
 
     def map(self, task: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
         for job in jobs:
@@ -58,6 +63,8 @@ class Processes:
     (`tutelage.corpus.rehearsal`); where a system has no such, each is a fresh one. This one is never forked: it may
     have threads.
     """
+
+    elsewhere = False
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -95,6 +102,8 @@ class Cluster:
 
     The run's folder must be one that all of them see. What goes over the network is a row of JSON for each part.
     """
+
+    elsewhere = True
 
     def __init__(self, address: str) -> None:
         try:

@@ -122,6 +122,11 @@ def strings(texts: Sequence[str]) -> pa.LargeStringArray:
         packed = [text.encode() for text in texts]
     except UnicodeEncodeError:
         packed = [text.encode("utf-8", "replace") for text in texts]
+    return joined(packed)
+
+
+def joined(packed: Sequence[bytes]) -> pa.LargeStringArray:
+    """A column of what is encoded already."""
     offsets = np.zeros(len(packed) + 1, dtype=np.int64)
     np.cumsum([len(one) for one in packed], out=offsets[1:])
     return pa.LargeStringArray.from_buffers(len(packed), pa.py_buffer(offsets), pa.py_buffer(b"".join(packed)))

@@ -27,6 +27,7 @@ from tutelage.corpus import (
     parts,
     python_docs,
     quality,
+    reading,
     sources,
     splits,
     tables,
@@ -179,33 +180,32 @@ def _read(
 ) -> Iterator[tuple[Document, terms.Card]]:
     """The documents of a raw part, each with the card of its source; what cannot be read is refused, with its place."""
     for row in rows:
-        found = _document(rules, row)
-        if isinstance(found, Refusal):
-            facts.add("unreadable", found.reason, 1)
-            refused.append(found)
-            continue
-        weight = size(found.text)
-        facts.add("read", "all", 1, weight)
-        facts.add("read_sources", shelf(found), 1, weight)
-        facts.add("read_licences", found.licence or licences.UNKNOWN, 1, weight)
-        yield found, rules.cards[row.card]
+        for found in _documents(rules, row):
+            if isinstance(found, Refusal):
+                facts.add("unreadable", found.reason, 1)
+                refused.append(found)
+                continue
+            weight = size(found.text)
+            facts.add("read", "all", 1, weight)
+            facts.add("read_sources", shelf(found), 1, weight)
+            facts.add("read_licences", found.licence or licences.UNKNOWN, 1, weight)
+            yield found, rules.cards[row.card]
 
 
-def _document(rules: Rules, row: parts.Row) -> Document | Refusal:
-    metadata = row.metadata or {}
+def _documents(rules: Rules, row: parts.Row) -> Iterator[Document | Refusal]:
     if row.form == parts.READY:
-        return Document(
-            id=row.id, text=row.content, source=row.source, licence=row.licence, language=row.language,
-            metadata=metadata,
+        yield Document(
+            id=row.id, text=cast(str, row.content), source=row.source, licence=row.licence, language=row.language,
+            metadata=row.metadata or {},
         )  # fmt: skip
+        return
     if row.form == parts.FAULT:
-        return _unreadable(row.source, row.content)
-    entry = sources.Entry(
-        content=row.content, form=cast(sources.Form, row.form), id=row.id, source=row.source, licence=row.licence,
-        url=row.url, language=row.language, metadata=metadata,
-    )  # fmt: skip
-    found = sources.document(entry, rules.cards[row.card], rules.extraction, language=False)
-    return _unreadable(found.place, found.reason) if isinstance(found, sources.Fault) else found
+        yield _unreadable(row.source, cast(str, row.content))
+        return
+    for found in reading.entries(row):
+        if isinstance(found, sources.Entry):
+            found = sources.document(found, rules.cards[row.card], rules.extraction, language=False)
+        yield _unreadable(found.place, found.reason) if isinstance(found, sources.Fault) else found
 
 
 def _unreadable(place: str, reason: str) -> Refusal:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from tutelage.corpus.hashing import strings
+from tutelage.corpus.hashing import joined, strings
 from tutelage.run import write_json
 
 PART = 16_000_000
@@ -38,9 +38,9 @@ MOST = 50_000
 """Documents of a part."""
 
 ENTRY = ("content", "form", "id", "source", "licence", "url", "language", "metadata")
-FAULT, READY = "fault", "ready"
-"""Forms of a row beside those that `sources` knows: a record that cannot be read, and a document that needs no
-extraction."""
+FAULT, READY, LINES = "fault", "ready", "lines"
+"""Forms of a row beside those that `sources` knows: a record that cannot be read, a document that needs no extraction,
+and lines of JSON, each a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,10 @@ class Bench:
 class Row(NamedTuple):
     """Something that was read, before anything is known of it."""
 
-    content: str
+    content: str | bytes
+    """Of lines the bytes; nothing if they are to be read where they lie."""
     form: str
-    """ "text", "html", `READY`, or `FAULT`."""
+    """ "text", "html", `READY`, `LINES` or `FAULT`."""
     id: str = ""
     source: str = ""
     """Of a fault its place."""
@@ -83,6 +84,10 @@ class Row(NamedTuple):
     metadata: dict[str, str] | None = None
     card: int = 0
     """Which of the run's source cards it stands under."""
+    size: int = 0
+    """Bytes of lines, wherever they are."""
+    records: int = 1
+    """How many there are in it."""
 
 
 @contextlib.contextmanager
@@ -152,29 +157,33 @@ def raw_rows(path: Path) -> Iterator[Row]:
     table = read_table(path)
     columns = [table.column(name).to_pylist() for name in (*ENTRY, "card")]
     for content, form, id, source, licence, url, language, metadata, card in zip(*columns, strict=True):
+        content = content if form == LINES else content.decode()
         yield Row(content, form, id, source, licence, url, language, orjson.loads(metadata) if metadata else {}, card)
 
 
 def _gathered(rows: Iterable[Row]) -> Iterator[pa.Table]:
     waiting: list[Row] = []
-    size = number = 0
+    size = records = number = 0
     for row in rows:
         waiting.append(row)
         # Near enough; a whole encoding only to count would cost as much again.
-        size += len(row.content) if row.content.isascii() else 3 * len(row.content)
-        if size >= min(PART, FIRST << (number // ALIKE)) or len(waiting) >= MOST:
+        size += row.size or (len(row.content) if row.content.isascii() else 3 * len(row.content))
+        records += row.records
+        if size >= min(PART, FIRST << (number // ALIKE)) or records >= MOST:
             yield _raw_table(waiting)
-            waiting, size, number = [], 0, number + 1
+            waiting, size, records, number = [], 0, 0, number + 1
     if waiting:
         yield _raw_table(waiting)
 
 
 def _raw_table(rows: Sequence[Row]) -> pa.Table:
     metadata = [json.dumps(row.metadata, ensure_ascii=False, sort_keys=True) if row.metadata else "" for row in rows]
-    columns = {name: strings([getattr(row, name) for row in rows]) for name in ENTRY if name != "metadata"}
-    return pa.table(
-        {**columns, "metadata": strings(metadata), "card": numbers(np.array([row.card for row in rows], np.int32))}
-    )
+    columns = {name: strings([getattr(row, name) for row in rows]) for name in ENTRY[1:] if name != "metadata"}
+    contents = (row.content for row in rows)
+    packed = joined([one if isinstance(one, bytes) else one.encode("utf-8", "replace") for one in contents])
+    card = numbers(np.array([row.card for row in rows], np.int32))
+    content = packed.view(pa.large_binary())
+    return pa.table({"content": content, **columns, "metadata": strings(metadata), "card": card})
 
 
 def numbers(values: npt.NDArray[np.integer]) -> pa.Array:

@@ -7,9 +7,10 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from tutelage.corpus import parts, python_docs, sources, terms
+from tutelage.corpus.rows import Block
 from tutelage.errors import RecordError, SettingsError
 from tutelage.run import write_json
 
@@ -59,7 +60,11 @@ def forget_others(root: Path, listed: dict[str, sources.Listing]) -> None:
     """Throws away the parts of an earlier run if it read other files, for a pattern may fit others now, or cut them
     otherwise."""
     known = root / "files.json"
-    files = [[name, path.stat().st_size, path.stat().st_mtime_ns] for one in listed.values() for path, name in one.read]
+    files = [
+        [name, str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+        for one in listed.values()
+        for path, name in one.read
+    ]
     found = {"files": files, "parts": [parts.PART, parts.FIRST, parts.ALIKE]}
     if known.exists() and json.loads(known.read_text(encoding="utf-8")) == found:
         return
@@ -68,9 +73,16 @@ def forget_others(root: Path, listed: dict[str, sources.Listing]) -> None:
 
 
 def rows(
-    given: Sequence[str], listed: dict[str, sources.Listing], progress: Progress, told: dict[str, Any]
+    given: Sequence[str],
+    listed: dict[str, sources.Listing],
+    progress: Progress,
+    told: dict[str, Any],
+    carry: bool = False,
 ) -> Iterator[parts.Row]:
-    """Every record of every source, in order; ``told`` gets what was not read, and the packages."""
+    """Every record of every source, in order; ``told`` gets what was not read, and the packages.
+
+    carry: whether those who judge may not see the files, so that all content must come along.
+    """
     unread = sum((Counter(dict(listing.unread)) for listing in listed.values()), Counter[str]())
     told["unread"] = dict(sorted(unread.items()))
     told["packages"] = []
@@ -80,8 +92,24 @@ def rows(
             yield from _python(progress, told, len(places))
             continue
         for path, name in listed[source].read:
-            for entry in sources.entries(path, name):
-                yield _row(entry, places[source])
+            for piece in sources.pieces(path, name):
+                yield _row(piece, places[source], carry)
+
+
+def entries(row: parts.Row) -> Iterator[sources.Entry | sources.Fault]:
+    """What is in a row that needs extraction still.
+
+    Raises:
+        RecordError: it is to be read where it lies, and was changed since.
+    """
+    told = dict(row.metadata or {})
+    if row.form == parts.LINES:
+        beside, changed = told.pop("beside"), int(told.pop("changed"))
+        block = Block(cast(bytes, row.content), **{name: int(value) for name, value in told.items()})
+        yield from sources.unfolded(sources.Lines(Path(row.source), row.id, beside, block, row.url, changed))
+    else:
+        form, content = cast(sources.Form, row.form), cast(str, row.content)
+        yield sources.Entry(content, form, row.id, row.source, row.licence, row.url, row.language, told)
 
 
 def _python(progress: Progress, told: dict[str, Any], card: int) -> Iterator[parts.Row]:
@@ -95,17 +123,25 @@ def _python(progress: Progress, told: dict[str, Any], card: int) -> Iterator[par
         )
 
 
-def _row(entry: sources.Entry | sources.Fault, card: int) -> parts.Row:
-    if isinstance(entry, sources.Fault):
-        return parts.Row(entry.reason, parts.FAULT, source=entry.place)
+def _row(piece: sources.Entry | sources.Lines | sources.Fault, card: int, carry: bool) -> parts.Row:
+    if isinstance(piece, sources.Fault):
+        return parts.Row(piece.reason, parts.FAULT, source=piece.place)
+    if isinstance(piece, sources.Lines):
+        content, block = piece.block.content if carry or not piece.file else b"", piece.block._asdict()
+        told = {name: str(value) for name, value in block.items() if name != "content"}
+        told |= {"beside": piece.beside, "changed": str(piece.changed)}
+        return parts.Row(
+            content, parts.LINES, piece.name, str(piece.path), url=piece.file, metadata=told, card=card,
+            size=piece.block.size, records=piece.block.records,
+        )  # fmt: skip
     return parts.Row(
-        entry.content,
-        entry.form,
-        entry.id,
-        entry.source,
-        entry.licence,
-        entry.url,
-        entry.language,
-        entry.metadata,
+        piece.content,
+        piece.form,
+        piece.id,
+        piece.source,
+        piece.licence,
+        piece.url,
+        piece.language,
+        piece.metadata,
         card,
     )

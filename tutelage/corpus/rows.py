@@ -6,15 +6,19 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import orjson
 
 from tutelage.corpus import compression, encodings
 from tutelage.errors import RecordError
 
 JSON = (".jsonl", ".ndjson")
 SEPARATED = (".csv", ".tsv")
+_EMPTY = re.compile(rb"\n[ \t\r\v\f]*(?=\n)")
 
 
 class Row(NamedTuple):
@@ -26,6 +30,23 @@ class Row(NamedTuple):
     """From 1, among the rows that hold something."""
     value: Any
     fault: str = ""
+
+
+class Block(NamedTuple):
+    """Lines of a file in UTF-8, which nobody has looked at."""
+
+    content: bytes
+    """Of a line that is too long nothing."""
+    size: int
+    """Bytes; 0 of a line that is too long."""
+    number: int
+    """Of its first line, from 1."""
+    row: int
+    """Of its first record, from 1."""
+    records: int
+    """Its lines that hold something."""
+    start: int
+    """Where in the file it stands byte for byte; -1 if the file is packed or in another encoding."""
 
 
 def rows(
@@ -41,48 +62,76 @@ def rows(
         RecordError: the file is cut off or damaged, after all that could be read of it.
     """
     if extension in JSON:
-        yield from _json(path, longest)
+        for block in blocks(path, longest):
+            yield from parsed(path, block, longest)
     elif extension in SEPARATED:
         yield from _separated(path, longest, "\t" if extension == ".tsv" else ",")
     else:
         yield from _parquet(path, columns, needed)
 
 
-def lines(path: Path, longest: int) -> Iterator[tuple[int, bytes | None]]:
-    """(number, bytes) of each line in UTF-8, without its end; None for one that is longer than allowed.
+def blocks(path: Path, longest: int) -> Iterator[Block]:
+    """The lines of a file, many at a time; one that is longer than allowed is alone, and left out.
 
     Raises:
         RecordError: as `rows`.
     """
-    source = compression.chunks(path)
     held = b""
-    number = 0
+    number = count = 1
+    start, known = 0, path.suffix.lower() not in compression.SUFFIXES
     overlong = False
     coding: Any = None
-    for place, piece in enumerate(source):
+    for place, piece in enumerate(compression.chunks(path)):
         if place == 0:
             name = _encoding(piece)
             if name not in ("utf-8", "utf-8-sig"):
-                coding = codecs.getincrementaldecoder(name)("replace")
+                coding, known = codecs.getincrementaldecoder(name)("replace"), False
             elif name == "utf-8-sig":
-                piece = piece[3:]
+                piece, start = piece[3:], 3
         if coding is not None:
             piece = coding.decode(piece).encode("utf-8", "replace")
-        first, newline, rest = piece.partition(b"\n")
-        if not newline:
+        first = piece.find(b"\n")
+        if first < 0:
+            overlong = overlong or len(held) + len(piece) > longest
+            start += len(held) + len(piece) if overlong else 0
             held = b"" if overlong else held + piece
-            if len(held) > longest:
-                overlong, held = True, b""
             continue
-        number += 1
-        yield number, None if overlong or len(held) + len(first) > longest else held + first
-        overlong = False
-        *whole, held = rest.split(b"\n")
-        for line in whole:
-            number += 1
-            yield number, line
+        if overlong or len(held) + first > longest:
+            yield Block(b"", 0, number, count, 1, -1)
+            number, count, start = number + 1, count + 1, start + len(held) + first + 1
+            overlong, held, piece = False, b"", piece[first + 1 :]
+        edge = piece.rfind(b"\n") + 1
+        content, held = held + piece[:edge], piece[edge:]
+        if edge:
+            lines = content.count(b"\n")
+            records = lines - _blank(content)
+            yield Block(content, len(content), number, count, records, start if known else -1)
+            number, count, start = number + lines, count + records, start + len(content)
     if held or overlong:
-        yield number + 1, None if overlong else held
+        records = int(overlong or bool(held.strip()))
+        yield Block(held, len(held), number, count, records, start if known and held else -1)
+
+
+def parsed(path: Path, block: Block, longest: int) -> Iterator[Row]:
+    """The rows of a block of lines, each in JSON."""
+    count = block.row
+    if not block.size:
+        fault = f"a line of more than {longest >> 20} MiB: cut it into records"
+        yield Row(f"{path}:{block.number}", count, None, fault)
+    for number, line in enumerate(block.content.split(b"\n"), block.number):
+        if not line or line.isspace():
+            continue
+        place = f"{path}:{number}"
+        try:
+            yield Row(place, count, orjson.loads(line))
+        except orjson.JSONDecodeError:
+            yield _loosely(place, count, line)
+        count += 1
+
+
+def _blank(content: bytes) -> int:
+    """How many of these lines hold nothing."""
+    return len(_EMPTY.findall(content)) + (not content.partition(b"\n")[0].strip())
 
 
 def _encoding(piece: bytes) -> str:
@@ -101,24 +150,6 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _json(path: Path, longest: int) -> Iterator[Row]:
-    import orjson
-
-    count = 0
-    for number, line in lines(path, longest):
-        if line is not None and not line.strip():
-            continue
-        count += 1
-        place = f"{path}:{number}"
-        if line is None:
-            yield Row(place, count, None, f"a line of more than {longest >> 20} MiB: cut it into records")
-            continue
-        try:
-            yield Row(place, count, orjson.loads(line))
-        except orjson.JSONDecodeError:
-            yield _loosely(place, count, line)
 
 
 def _loosely(place: str, count: int, line: bytes) -> Row:

@@ -4,14 +4,17 @@ A source is written in a recipe as ``python``, or as the path of a file or folde
 ``crawl/*.warc.gz``. Text files are one document each, tables one a row, web archives one a page, books one a chapter.
 The names of sources in the output are relative, so that the same folder elsewhere gives the same documents.
 
-Reading is two steps, so that the slow one can be done by many processes: `entries` finds what there is to read, a
-little at a time, and `document` makes text of one. One bad record never stops a run: it is a `Fault` with its place.
+Reading is three steps, so that the slow ones can be done by many processes: `pieces` finds what there is to read, a
+little at a time, `unfolded` parses lines of JSON, and `document` makes text of an entry. One bad record never stops a
+run: it is a `Fault` with its place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -80,6 +83,22 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Lines:
+    """Rows of JSON, which are not parsed yet."""
+
+    path: Path
+    name: str
+    beside: str
+    """The licence beside the file, and in which file it is."""
+    block: rows.Block
+    """Its content may be left out if ``file`` has it."""
+    file: str = ""
+    """Where the block stands byte for byte, from the root."""
+    changed: int = 0
+    """When that was written, in nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A record that cannot be read."""
 
@@ -129,7 +148,7 @@ def listing(source: str) -> Listing:
     return Listing(named, dict(sorted(unread.items())))
 
 
-def entries(path: Path, name: str) -> Iterator[Entry | Fault]:
+def pieces(path: Path, name: str) -> Iterator[Entry | Lines | Fault]:
     """What there is to read in a file, which goes by ``name``, a little at a time.
 
     Nothing is raised for what is in the file: a file that is damaged gives what can be read of it, and then a fault.
@@ -137,13 +156,44 @@ def entries(path: Path, name: str) -> Iterator[Entry | Fault]:
     """
     try:
         if path.stat().st_size:
-            yield from _entries(path, name)
+            yield from _pieces(path, name)
         else:
             yield Fault(str(path), "empty: it should hold text")
     except RecordError as error:
         yield Fault(str(path), str(error).removeprefix(f"{path}: "))
     except OSError as error:
         yield Fault(str(path), f"cannot be read: {(error.strerror or str(error)).lower()}")
+
+
+def unfolded(lines: Lines) -> Iterator[Entry | Fault]:
+    """What the lines hold.
+
+    Raises:
+        RecordError: their content was left out, and the file is another one now.
+    """
+    block = lines.block
+    if block.size and not block.content:
+        block = block._replace(content=_content(lines))
+    for row in rows.parsed(lines.path, block, LONGEST):
+        yield _entry(row, lines.name, lines.beside)
+
+
+def _content(lines: Lines) -> bytes:
+    with contextlib.suppress(OSError), Path(lines.file).open("rb", buffering=0) as file:
+        file.seek(lines.block.start)
+        content = file.read(lines.block.size)
+        if len(content) == lines.block.size and os.fstat(file.fileno()).st_mtime_ns == lines.changed:
+            return content
+    raise RecordError(f"{lines.path}: was changed while it was read: give the same command again")
+
+
+def entries(path: Path, name: str) -> Iterator[Entry | Fault]:
+    """As `pieces`, with all lines parsed."""
+    for piece in pieces(path, name):
+        if isinstance(piece, Lines):
+            yield from unfolded(piece)
+        else:
+            yield piece
 
 
 def document(
@@ -229,7 +279,7 @@ def extension(path: Path) -> str:
     return (path.with_suffix("") if path.suffix.lower() in compression.SUFFIXES else path).suffix.lower()
 
 
-def _entries(path: Path, name: str) -> Iterator[Entry | Fault]:
+def _pieces(path: Path, name: str) -> Iterator[Entry | Lines | Fault]:
     kind = extension(path)
     deep = name.count("/")
     beside = _beside(path.parent, path.parents[deep - 1] if deep else path.parent)
@@ -251,9 +301,15 @@ def _file(path: Path, name: str, kind: str, beside: str) -> Entry:
     return _described(Entry(text, "html" if page else "text", source=name, metadata={"file": name}), told, beside)
 
 
-def _table(path: Path, name: str, kind: str, beside: str) -> Iterator[Entry | Fault]:
+def _table(path: Path, name: str, kind: str, beside: str) -> Iterator[Entry | Lines | Fault]:
+    if kind in rows.JSON:
+        file, changed = str(path.resolve()), path.stat().st_mtime_ns
+        for block in rows.blocks(path, LONGEST):
+            lies = block.start >= 0
+            yield Lines(path, name, beside, block, file if lies else "", changed if lies else 0)
+        return
     for row in rows.rows(path, kind, LONGEST, COLUMNS, (*TEXT_FIELDS, *PAGE_FIELDS)):
-        yield Fault(row.place, row.fault) if row.fault else _row(row, name, beside)
+        yield _entry(row, name, beside)
 
 
 def _archive(path: Path, name: str, beside: str) -> Iterator[Entry | Fault]:
@@ -280,7 +336,9 @@ def _book(path: Path, name: str, beside: str) -> Iterator[Entry | Fault]:
         )
 
 
-def _row(row: rows.Row, name: str, beside: str) -> Entry | Fault:
+def _entry(row: rows.Row, name: str, beside: str) -> Entry | Fault:
+    if row.fault:
+        return Fault(row.place, row.fault)
     metadata = {"file": name, "row": str(row.number)} | ({"beside": beside} if beside else {})
     if isinstance(row.value, str):
         return Entry(row.value, "text", source=name, metadata=metadata)

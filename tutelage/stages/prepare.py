@@ -137,7 +137,8 @@ def _prepare(recipe: Recipe, run: Run, workers: Engine) -> None:
     )
     reading.forget_others(run.checkpoint, listed)
     told: dict[str, Any] = {}
-    made = pipeline.run(rules, reading.rows(recipe.sources, listed, run.progress, told), workers, run.progress, told)
+    rows = reading.rows(recipe.sources, listed, run.progress, told, carry=workers.elsewhere)
+    made = pipeline.run(rules, rows, workers, run.progress, told)
     summary = card.card(made, rules, _stated(recipe))
     if not any(split["name"] == "train" and split["documents"] for split in summary["splits"]):
         shutil.rmtree(run.checkpoint)
