@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tutelage.corpus import sources, terms
+from tutelage.corpus import files, sources, terms
 from tutelage.corpus.licences import Gate
 from tutelage.corpus.treatment import treat
 from tutelage.records import Document
@@ -35,9 +35,9 @@ def truth() -> dict[str, list[dict[str, Any]]]:
 @cache
 def documents() -> dict[str, Document]:
     read = (
-        sources.document(entry, language=False)
+        sources.document(entry)
         for name in ("docs.jsonl.gz", "docs.parquet", "pages.warc.gz", "files")
-        for path, known in sources.listing(str(SAMPLE / name)).read
+        for path, known in files.listing(str(SAMPLE / name)).read
         for entry in sources.entries(path, known)
         if isinstance(entry, sources.Entry)
     )

@@ -114,13 +114,6 @@ def test_two_workers_give_the_same(environment: Path) -> None:
     assert of(environment, 2) == of(environment, 1)
 
 
-def test_the_fingerprint_follows_what_is_installed(environment: Path) -> None:
-    before = python_docs.fingerprint()
-    assert python_docs.fingerprint() == before
-    install(environment, "another", "License: MIT\n", {})
-    assert python_docs.fingerprint() != before
-
-
 def test_the_standard_library(standard_library: dict[str, Document]) -> None:
     dumps = standard_library["json.dumps"]
     assert dumps.text.startswith("json.dumps(obj, *, skipkeys=False,")

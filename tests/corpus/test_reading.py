@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tutelage.corpus import parts, reading, sources
+from tutelage.corpus import files, parts, reading, sources
 from tutelage.errors import RecordError
 
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 def test_rows_hold_what_their_files_hold(tmp_path: Path, folder: Path, carry: bool) -> None:
     expected = [
         entry if isinstance(entry, sources.Entry) else (entry.place, entry.reason)
-        for path, name in sources.listing(str(folder)).read
+        for path, name in files.listing(str(folder)).read
         for entry in sources.entries(path, name)
     ]
     assert len(expected) == 12

@@ -204,7 +204,7 @@ def _documents(rules: Rules, row: parts.Row) -> Iterator[Document | Refusal]:
         return
     for found in reading.entries(row):
         if isinstance(found, sources.Entry):
-            found = sources.document(found, rules.cards[row.card], rules.extraction, language=False)
+            found = sources.document(found, rules.cards[row.card], rules.extraction)
         yield _unreadable(found.place, found.reason) if isinstance(found, sources.Fault) else found
 
 

@@ -97,12 +97,6 @@ def documents(progress: Progress, workers: int = WORKERS) -> tuple[list[Document
     return [*ordered, *_topics(stdlib)], sorted(by_package)
 
 
-def fingerprint() -> str:
-    """Changes when a package is installed, removed or upgraded."""
-    installed = sorted({f"{found.name}=={found.version}" for found in distributions(path=_folders())})
-    return identify(platform.python_version(), installed)
-
-
 def body(document: Document) -> str:
     """The text without the heading that was put above it; the text itself for any other document."""
     if document.metadata.get("kind") and document.metadata.get("name"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from tutelage.corpus import parts, python_docs, sources, terms
+from tutelage.corpus import files, parts, python_docs, sources, terms
 from tutelage.corpus.rows import Block
 from tutelage.errors import RecordError, SettingsError
 from tutelage.run import write_json
@@ -23,7 +23,7 @@ class Progress(Protocol):
     def __call__(self, items: Any, description: str, total: int | None = None) -> Iterator[Any]: ...
 
 
-def listings(given: Sequence[str], tests: Sequence[Path]) -> dict[str, sources.Listing]:
+def listings(given: Sequence[str], tests: Sequence[Path]) -> dict[str, files.Listing]:
     """The files of every source that is a path, before any work is done. Test sets are no sources.
 
     Raises:
@@ -31,21 +31,21 @@ def listings(given: Sequence[str], tests: Sequence[Path]) -> dict[str, sources.L
         SettingsError: no source is given.
     """
     if not given:
-        raise SettingsError(f"prepare: sources: empty: give {sources.PYTHON}, or the path of a file or folder")
+        raise SettingsError(f"prepare: sources: empty: give {files.PYTHON}, or the path of a file or folder")
     asked = {test.resolve() for test in tests}
-    found: dict[str, sources.Listing] = {}
+    found: dict[str, files.Listing] = {}
     for source in dict.fromkeys(given):
-        if source == sources.PYTHON:
+        if source == files.PYTHON:
             continue
-        listing = sources.listing(source)
+        listing = files.listing(source)
         read = tuple((path, name) for path, name in listing.read if path.resolve() not in asked)
         if not read:
             raise RecordError(f"{source}: holds nothing but test sets: give texts too")
-        found[source] = sources.Listing(read, listing.unread)
+        found[source] = files.Listing(read, listing.unread)
     return found
 
 
-def cards(given: dict[str, sources.Listing], licence: str) -> tuple[terms.Card, ...]:
+def cards(given: dict[str, files.Listing], licence: str) -> tuple[terms.Card, ...]:
     """The card of each source: the one that lies beside it, else the one that the recipe states. The last is for none.
 
     Raises:
@@ -56,16 +56,16 @@ def cards(given: dict[str, sources.Listing], licence: str) -> tuple[terms.Card, 
     return (*(terms.card_of(Path(source)) or stated for source in given), terms.Card())
 
 
-def forget_others(root: Path, listed: dict[str, sources.Listing]) -> None:
+def forget_others(root: Path, listed: dict[str, files.Listing]) -> None:
     """Throws away the parts of an earlier run if it read other files, for a pattern may fit others now, or cut them
     otherwise."""
     known = root / "files.json"
-    files = [
+    paths = [
         [name, str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
         for one in listed.values()
         for path, name in one.read
     ]
-    found = {"files": files, "parts": [parts.PART, parts.FIRST, parts.ALIKE]}
+    found = {"files": paths, "parts": [parts.PART, parts.FIRST, parts.ALIKE]}
     if known.exists() and json.loads(known.read_text(encoding="utf-8")) == found:
         return
     shutil.rmtree(root, ignore_errors=True)
@@ -74,7 +74,7 @@ def forget_others(root: Path, listed: dict[str, sources.Listing]) -> None:
 
 def rows(
     given: Sequence[str],
-    listed: dict[str, sources.Listing],
+    listed: dict[str, files.Listing],
     progress: Progress,
     told: dict[str, Any],
     carry: bool = False,
@@ -88,7 +88,7 @@ def rows(
     told["packages"] = []
     places = {source: place for place, source in enumerate(listed)}
     for source in dict.fromkeys(given):
-        if source == sources.PYTHON:
+        if source == files.PYTHON:
             yield from _python(progress, told, len(places))
             continue
         for path, name in listed[source].read:

@@ -1,8 +1,4 @@
-"""Where text comes from: this Python's documentation, or the user's own files.
-
-A source is written in a recipe as ``python``, or as the path of a file or folder, or as a pattern such as
-``crawl/*.warc.gz``. Text files are one document each, tables one a row, web archives one a page, books one a chapter.
-The names of sources in the output are relative, so that the same folder elsewhere gives the same documents.
+"""What is in a file: text files are one document each, tables one a row, web archives one a page, books one a chapter.
 
 Reading is three steps, so that the slow ones can be done by many processes: `pieces` finds what there is to read, a
 little at a time, `unfolded` parses lines of JSON, and `document` makes text of an entry. One bad record never stops a
@@ -12,27 +8,18 @@ run: it is a `Fault` with its place.
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from tutelage.corpus import compression, encodings, epub, html, languages, licences, python_docs, rows, terms, warc
+from tutelage.corpus import compression, encodings, epub, files, html, licences, rows, terms, warc
 from tutelage.errors import MissingExtraError, RecordError
 from tutelage.records import Document, identify
-from tutelage.run import combine, file_hash
 
-PYTHON = "python"
-PAGES = (".html", ".htm", ".xhtml")
-TEXTS = (".txt", ".md", ".rst", *PAGES)
-TABLES = (*rows.JSON, ".parquet", *rows.SEPARATED)
-ARCHIVES = (".warc", ".epub")
-KNOWN = (*TEXTS, *TABLES, *ARCHIVES)
 TEXT_FIELDS = ("text", "content")
 PAGE_FIELDS = ("html", "raw_html")
 LICENCE_FIELDS = ("licence", "license", "spdx")
@@ -55,16 +42,6 @@ LONGEST = 32 << 20
 
 Form = Literal["text", "html", "book"]
 Extraction = Literal["fast", "precise"]
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The files of a source."""
-
-    read: tuple[tuple[Path, str], ...]
-    """Path and relative name of what can be read, sorted by name."""
-    unread: Mapping[str, int]
-    """How many files of a folder cannot be, by extension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,56 +86,20 @@ class Fault:
         return f"{self.place}: {self.reason}"
 
 
-def listing(source: str) -> Listing:
-    """The files of a path or a pattern; hidden ones are passed over, and so are those that describe others.
-
-    Raises:
-        RecordError: nothing is there, or nothing that can be read.
-    """
-    path = Path(source)
-    known = ", ".join(KNOWN)
-    if not path.exists() and glob.has_magic(source):
-        found = sorted(Path(name) for name in glob.iglob(source, recursive=True))  # noqa: PTH207
-        if not found:
-            raise RecordError(f"{source}: no file is called so: give a path, or a pattern that fits one")
-        parts = [listing(str(file)) for file in found if file.is_dir() or extension(file) in KNOWN]
-        if not parts:
-            raise RecordError(f"{source}: {len(found)} files, none that can be read: put in files of {known}")
-        unread = Counter(file.suffix or "without" for file in found if file.is_file() and extension(file) not in KNOWN)
-        for part in parts:
-            unread.update(part.unread)
-        read = [named for part in parts for named in part.read if len(parts) == 1 or not _describes(named[0])]
-        return Listing(tuple(dict.fromkeys(read)), dict(sorted(unread.items())))
-    if path.is_file():
-        if extension(path) not in KNOWN:
-            raise RecordError(f"{path}: cannot read {path.suffix or 'a file without extension'}: give one of {known}")
-        if path.stat().st_size == 0:
-            raise RecordError(f"{path}: empty: it should hold text")
-        return Listing(((path, path.name),), {})
-    if not path.is_dir():
-        raise RecordError(f"{path}: no such file or folder: give a path, or {PYTHON!r} for this Python's documentation")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
-    files = [file for file in files if not _describes(file)]
-    read = [file for file in files if extension(file) in KNOWN]
-    if not read:
-        raise RecordError(f"{path}: {len(files)} files, none that can be read: put in files of {known}")
-    top = path.resolve().name
-    unread = Counter(file.suffix or "without" for file in files if extension(file) not in KNOWN)
-    named = tuple((file, f"{top}/{file.relative_to(path).as_posix()}") for file in read)
-    return Listing(named, dict(sorted(unread.items())))
-
-
 def pieces(path: Path, name: str) -> Iterator[Entry | Lines | Fault]:
     """What there is to read in a file, which goes by ``name``, a little at a time.
 
     Nothing is raised for what is in the file: a file that is damaged gives what can be read of it, and then a fault.
     What lies beside it is heeded: ``index.jsonl`` in its folder, ``NAME.index.jsonl``, a licence file.
     """
+    records = 0
     try:
-        if path.stat().st_size:
-            yield from _pieces(path, name)
-        else:
-            yield Fault(str(path), "empty: it should hold text")
+        size = path.stat().st_size
+        for piece in _pieces(path, name) if size else ():
+            records += piece.block.records if isinstance(piece, Lines) else 1
+            yield piece
+        if not records:
+            yield Fault(str(path), "no record in it" if size else "empty: it should hold text")
     except RecordError as error:
         yield Fault(str(path), str(error).removeprefix(f"{path}: "))
     except OSError as error:
@@ -196,12 +137,9 @@ def entries(path: Path, name: str) -> Iterator[Entry | Fault]:
             yield piece
 
 
-def document(
-    entry: Entry, card: terms.Card | None = None, extraction: Extraction = "fast", language: bool = True
-) -> Document | Fault:
-    """The document that an entry makes: its text, its licence and where that is stated, its language.
-
-    language: whether it is looked for; else it is what the record says, or "und", and `treatment.treat` finds it.
+def document(entry: Entry, card: terms.Card | None = None, extraction: Extraction = "fast") -> Document | Fault:
+    """The document that an entry makes: its text, its licence and where that is stated, and the language it is said to
+    be in, or "und": `treatment.treat` finds out.
 
     The licence is that of the record, else that of the source's card, else that of a licence file beside it. What the
     text itself says of its licence is held against it as well: then both must be allowed.
@@ -226,66 +164,23 @@ def document(
         metadata["origin"] = card.origin
     if entry.url:
         metadata["url"] = entry.url
-    told = languages.language(text) if language else "und"
-    if told == "zh":
-        metadata["script"] = languages.chinese_script(text)
     return Document(
         id=entry.id or identify(entry.source, text),
         text=text,
         source=entry.source,
         licence=licence,
-        language=entry.language if told == "und" and entry.language else told,
+        language=entry.language or "und",
         metadata={key: value for key, value in metadata.items() if value},
     )
 
 
-def documents(path: Path, name: str, licence: str) -> Iterator[Document]:
-    """The documents of one file, for a small run. A row's own ``licence`` comes before the one given.
-
-    Raises:
-        RecordError: the first record that cannot be read, with its place.
-    """
-    card = terms.Card(licence=licence)
-    found = False
-    for entry in entries(path, name):
-        made = entry if isinstance(entry, Fault) else document(entry, card)
-        if isinstance(made, Fault):
-            raise RecordError(str(made))
-        found = True
-        yield made
-    if not found:
-        raise RecordError(f"{path}: empty: it should hold at least one row")
-
-
-def fingerprint(source: str) -> str:
-    """Changes when what the source gives changes: the content of its files, or the packages that are installed.
-
-    Raises:
-        RecordError: as `listing`.
-    """
-    if source == PYTHON:
-        return python_docs.fingerprint()
-    found = {name: file_hash(path) for path, name in listing(source).read}
-    path = Path(source)
-    told = [*path.rglob("*.index.jsonl"), *path.rglob("index.jsonl")] if path.is_dir() else [_index_file(path)]
-    return combine(
-        found
-        | {f"index {file.name} {place}": file_hash(file) for place, file in enumerate(sorted(told)) if file.is_file()}
-    )
-
-
-def extension(path: Path) -> str:
-    """``.jsonl`` of ``a.jsonl`` and of ``a.jsonl.gz``."""
-    return (path.with_suffix("") if path.suffix.lower() in compression.SUFFIXES else path).suffix.lower()
-
-
 def _pieces(path: Path, name: str) -> Iterator[Entry | Lines | Fault]:
-    kind = extension(path)
+    kind = files.extension(path)
     deep = name.count("/")
     beside = _beside(path.parent, path.parents[deep - 1] if deep else path.parent)
-    if kind in TEXTS:
+    if kind in files.TEXTS:
         yield _file(path, name, kind, beside)
-    elif kind in TABLES:
+    elif kind in files.TABLES:
         yield from _table(path, name, kind, beside)
     elif kind == ".warc":
         yield from _archive(path, name, beside)
@@ -295,7 +190,7 @@ def _pieces(path: Path, name: str) -> Iterator[Entry | Lines | Fault]:
 
 def _file(path: Path, name: str, kind: str, beside: str) -> Entry:
     content = compression.whole(path, LONGEST)
-    page = kind in PAGES
+    page = kind in files.PAGES
     text = (encodings.decode_page(content) if page else encodings.decode(content)).text
     told = _index(path.parent / "index.jsonl", "file").get(path.name, {})
     return _described(Entry(text, "html" if page else "text", source=name, metadata={"file": name}), told, beside)
@@ -438,20 +333,6 @@ def _readable(page: str, entry: Entry, extraction: Extraction) -> str:
 def _place(entry: Entry) -> str:
     row = entry.metadata.get("row")
     return f"{entry.metadata.get('file') or entry.source}{f': row {row}' if row else ''}"
-
-
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
-
-
-def _describes(file: Path) -> bool:
-    """Whether a file tells of others: an index, a licence."""
-    name = file.name.lower()
-    return (
-        name == "index.jsonl"
-        or name.endswith(".index.jsonl")
-        or name in ("license.txt", "licence.txt", "license.md", "copying.txt")
-    )
 
 
 def _index_file(path: Path) -> Path:
