@@ -28,7 +28,11 @@ class Facts:
 
     def add(self, table: str, key: str, *amounts: int) -> None:
         """Adds to the row ``key`` of a table; each table has one width."""
-        row = self.tables.setdefault(table, {}).setdefault(key, [0] * len(amounts))
+        rows = self.tables.setdefault(table, {})
+        row = rows.get(key)
+        if row is None:
+            rows[key] = list(amounts)
+            return
         for place, amount in enumerate(amounts):
             row[place] += amount
 

@@ -61,16 +61,17 @@ def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progr
     results = engine.map(functools.partial(judging.judge, rules), numbers)
     _add(made, list(progress(results, "reading and judging")))
     made.numbers = range(int(told["parts"]))
+    last_first = made.numbers[::-1]  # the first parts are small: done last, nobody waits long for another
     _add(made, engine.map(functools.partial(_compare, rules), [len(made.numbers)]))
     if rules.paragraphs:
-        stay = writing.keepers(rules)
+        stay = writing.keepers(rules)[::-1]
         list(progress(engine.map(functools.partial(writing.say, rules), stay), "repeated passages", len(stay)))
         writing.join_said(rules, stay)
     if rules.stretches:
-        results = engine.map(functools.partial(writing.strip, rules), made.numbers)
+        results = engine.map(functools.partial(writing.strip, rules), last_first)
         _add(made, list(progress(results, "long stretches", len(made.numbers))))
         _add(made, engine.map(_compare_stretches, [rules]))
-    results = engine.map(functools.partial(writing.apply, rules), made.numbers)
+    results = engine.map(functools.partial(writing.apply, rules), last_first)
     _add(made, list(progress(results, "writing", len(made.numbers))))
     for number in made.numbers:
         made.facts.merge(Facts.read(bench.judged(number) / "facts.json"))
