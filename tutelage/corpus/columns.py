@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tutelage.corpus import splits
 from tutelage.errors import RecordError
 from tutelage.records import Document, read
 
@@ -92,14 +92,14 @@ def choose(
             them, shares are raised to this power.
     """
     sizes: Counter[str] = Counter()
-    drawn: dict[str, list[tuple[bytes, int]]] = {}
+    drawn: dict[str, list[tuple[int, int]]] = {}
     for batch in documents():
         for name, language, held, text in zip(batch.ids, batch.languages, batch.held_out, batch.texts, strict=True):
             if not held:
                 size = text.as_buffer().size
                 sizes[language] += size
-                drawn.setdefault(language, []).append((_draw(name, seed), size))
-    bounds: dict[str, bytes] = {}
+                drawn.setdefault(language, []).append((splits.value(name, seed), size))
+    bounds: dict[str, int] = {}
     allowed = allowances(dict(sizes), megabytes * 1e6, balance)
     first = min((min(draws)[0], language) for language, draws in drawn.items()) if drawn else None
     for language in sorted(drawn):
@@ -113,11 +113,11 @@ def choose(
     if not bounds and first:
         # Every text is larger than what is allowed: the first of all is taken alone.
         bounds[first[1]] = first[0]
-    chosen: list[tuple[bytes, str]] = []
+    chosen: list[tuple[int, str]] = []
     taken: Counter[str] = Counter()
     for batch in documents():
         for place, (name, language, held) in enumerate(zip(batch.ids, batch.languages, batch.held_out, strict=True)):
-            if not held and language in bounds and (draw := _draw(name, seed)) <= bounds[language]:
+            if not held and language in bounds and (draw := splits.value(name, seed)) <= bounds[language]:
                 text = batch.texts[place].as_py()
                 chosen.append((draw, text))
                 taken[language] += len(text.encode())
@@ -181,7 +181,3 @@ def _module(metadata: object, name: str, file: Path) -> str:
             raise RecordError(f"{file}: document {name}: metadata: broken JSON: {error.msg}") from None
     found = cast(dict[str, Any], metadata).get("module") if isinstance(metadata, dict) else None
     return found if isinstance(found, str) else name
-
-
-def _draw(name: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:16]

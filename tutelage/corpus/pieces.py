@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tutelage.corpus import splits
 from tutelage.corpus.shards import WIDE, mapped, read_index
 from tutelage.errors import RecordError, SettingsError
 
@@ -185,7 +186,7 @@ class Loader:
     def _piece(self, place: int, turn: int) -> Piece:
         source = self.sources[place]
         epoch, step = divmod(turn, source.pieces)
-        key = int.from_bytes(hashlib.sha256(f"{self._seed}\0{place}\0{epoch}".encode()).digest()[:8], "big")
+        key = splits.value(f"{place}\0{epoch}", self._seed)
         return source.piece(permuted(step, source.pieces, key))
 
 

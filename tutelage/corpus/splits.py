@@ -37,8 +37,8 @@ def group(document: Document) -> str:
     return str(known.get("file", document.source))
 
 
-def value(name: str, seed: int) -> int:
-    """A number of 64 bits for a group, drawn by the seed."""
+def value(name: str, seed: int | str) -> int:
+    """A number of 64 bits for a group, or whatever else goes by a name, drawn by the seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "replace")).digest()[:8], "big")
 
 
