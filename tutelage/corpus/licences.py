@@ -169,6 +169,7 @@ def copies(keys: np.ndarray, gated: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)
 def normal(stated: str) -> str:
     """The SPDX expression for a licence as people write it; what is no known name stays as it is, empty is unknown."""
     plain = " ".join(stated.split())

@@ -114,14 +114,14 @@ def blocks(path: Path, longest: int) -> Iterator[Block]:
 
 def parsed(path: Path, block: Block, longest: int) -> Iterator[Row]:
     """The rows of a block of lines, each in JSON."""
-    count = block.row
+    name, count = str(path), block.row
     if not block.size:
         fault = f"a line of more than {longest >> 20} MiB: cut it into records"
-        yield Row(f"{path}:{block.number}", count, None, fault)
+        yield Row(f"{name}:{block.number}", count, None, fault)
     for number, line in enumerate(block.content.split(b"\n"), block.number):
         if not line or line.isspace():
             continue
-        place = f"{path}:{number}"
+        place = f"{name}:{number}"
         try:
             yield Row(place, count, orjson.loads(line))
         except orjson.JSONDecodeError:

@@ -22,12 +22,12 @@ from tutelage.records import Document, identify
 
 TEXT_FIELDS = ("text", "content")
 PAGE_FIELDS = ("html", "raw_html")
+CONTENT_FIELDS = (*TEXT_FIELDS, *PAGE_FIELDS)
 LICENCE_FIELDS = ("licence", "license", "spdx")
 KEPT_FIELDS = ("title", "author", "date")
 """Fields of a row that go into a document's metadata."""
 COLUMNS = (
-    *TEXT_FIELDS,
-    *PAGE_FIELDS,
+    *CONTENT_FIELDS,
     *LICENCE_FIELDS,
     *KEPT_FIELDS,
     "id",
@@ -203,7 +203,7 @@ def _table(path: Path, name: str, kind: str, beside: str) -> Iterator[Entry | Li
             lies = block.start >= 0
             yield Lines(path, name, beside, block, file if lies else "", changed if lies else 0)
         return
-    for row in rows.rows(path, kind, LONGEST, COLUMNS, (*TEXT_FIELDS, *PAGE_FIELDS)):
+    for row in rows.rows(path, kind, LONGEST, COLUMNS, CONTENT_FIELDS):
         yield _entry(row, name, beside)
 
 
@@ -234,23 +234,30 @@ def _book(path: Path, name: str, beside: str) -> Iterator[Entry | Fault]:
 def _entry(row: rows.Row, name: str, beside: str) -> Entry | Fault:
     if row.fault:
         return Fault(row.place, row.fault)
-    metadata = {"file": name, "row": str(row.number)} | ({"beside": beside} if beside else {})
+    metadata = {"file": name, "row": str(row.number)}
+    if beside:
+        metadata["beside"] = beside
     if isinstance(row.value, str):
         return Entry(row.value, "text", source=name, metadata=metadata)
     if not isinstance(row.value, dict):
         return Fault(row.place, f"{type(row.value).__name__}: write an object with a field {TEXT_FIELDS[0]!r}")
     value = cast(dict[str, Any], row.value)
-    named = next((name for name in (*TEXT_FIELDS, *PAGE_FIELDS) if value.get(name) is not None), None)
-    if named is None:
-        named = next((name for name in (*TEXT_FIELDS, *PAGE_FIELDS) if name in value), None)
+    named, text = "", None
+    for named in CONTENT_FIELDS:
+        text = value.get(named)
+        if text is not None:
+            break
+    else:
+        named = next((name for name in CONTENT_FIELDS if name in value), None)
         why = f"{named}: found nothing: it should be text" if named else f"no field {TEXT_FIELDS[0]!r}"
         return Fault(row.place, why if named else f"{why}: found {', '.join(map(str, value)) or 'nothing'}")
-    text = value[named]
     if isinstance(text, bytes):
         text = encodings.decode(text).text
     if not isinstance(text, str):
         return Fault(row.place, f"{named}: found {type(text).__name__}: it should be text")
-    metadata |= {key: str(value[key]) for key in KEPT_FIELDS if isinstance(value.get(key), str | int)}
+    for key in KEPT_FIELDS:
+        if isinstance(value.get(key), (str, int)):
+            metadata[key] = str(value[key])
     inner = value.get("metadata")
     inner = _parsed(inner) if isinstance(inner, str) else inner
     if isinstance(inner, dict):
@@ -279,7 +286,9 @@ def _stated(value: Mapping[str, Any]) -> str:
 
 def _said(value: Mapping[str, Any], name: str) -> str:
     found = value.get(name)
-    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+    if found is None or isinstance(found, str):
+        return found or ""
+    return str(found) if isinstance(found, int) and not isinstance(found, bool) else ""
 
 
 def _parsed(text: str) -> object:

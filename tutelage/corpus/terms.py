@@ -168,7 +168,7 @@ def licence_of_text(text: str) -> str:
         found = re.search(r"(?m)^licen[cs]e:[ \t]*['\"]?([^'\"#\n]+)", front)
         if found:
             return licences.normal(found[1].strip())
-    return licences.of_tag(text) if "SPDX-License-Identifier" in text[:4096] else ""
+    return licences.of_tag(text) if text.find("SPDX-License-Identifier", 0, 4096) >= 0 else ""
 
 
 def licence_beside(folder: Path, top: Path) -> tuple[str, str]:
