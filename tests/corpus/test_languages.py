@@ -1,6 +1,17 @@
-import pytest
+import re
 
-from tutelage.corpus.languages import chinese_script, han_characters, language, length
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tutelage.corpus.languages import (
+    _counts,  # pyright: ignore[reportPrivateUsage]
+    _without_code,  # pyright: ignore[reportPrivateUsage]
+    chinese_script,
+    han_characters,
+    language,
+    length,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +60,34 @@ def test_a_chinese_character_counts_as_two() -> None:
 
 def test_han_characters_leave_out_punctuation_and_kana() -> None:
     assert han_characters("你好,world。日本のこと") == "你好日本"
+
+
+PIECES = [
+    "the", "The", "of", "THIS", "thıs", "İs", "iſ", "the_", "the1", "thé", "the\u0301", "中the", "the😀", "·", ".",
+    "\U0001d400the", "a", "numpy", "é", "中文字符", "国", "日本語の", "한국", "русский", "²", "Ⅳ", "\U00020000", "\0",
+    "`", "```", "~~~", "\n", "\n    ", "\n\t", "ftp://the", "é://", "http://a中of", "x" * 50,
+]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=30).map(" ".join) | st.text(), max_size=5))
+def test_common_words_are_those_that_stand_alone(texts: list[str]) -> None:
+    word = re.compile(r"\b(?:the|of|and|to|is|in|that|for|it|this|with|are|was|you|be)\b", re.IGNORECASE)
+    assert [counts.common for counts in _counts(texts)] == [len(word.findall(text)) for text in texts]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=30).flatmap(
+        lambda some: st.sampled_from(["".join(some), " ".join(some)])
+    )
+)
+def test_code_and_addresses_are_taken_out(text: str) -> None:
+    plain = re.sub(r"^(?:```|~~~).*?(?:^(?:```|~~~)|\Z)", " ", text, flags=re.DOTALL | re.MULTILINE)
+    plain = re.sub(r"`[^`\n]+`|[A-Za-z]+://[\x21-\x7e]+|^(?: {4}|\t).*$", " ", plain, flags=re.MULTILINE)
+    assert _without_code(text) == plain
+
+
+def test_scripts_are_counted_by_character() -> None:
+    latin, han, kana, hangul, letters, common = _counts(["", "the é 中国\U00020000 かな 한 русский 12 😀"])[1]
+    assert (latin, han, kana, hangul, letters, common) == (4, 3, 2, 1, 7, 1)
