@@ -127,3 +127,8 @@ def test_forms_that_are_taken_for_plain_are() -> None:
     for start, end in PLAIN_FORMS:
         assert unicodedata.is_normalized("NFC", "".join(map(chr, range(start, end))))
         assert not any(code in seconds or unicodedata.combining(chr(code)) for code in range(start, end))
+
+
+def test_the_size_of_what_was_given_is_told() -> None:
+    texts = ["", "a\x00b  ", "é中😀<b>x</b>", "\ud800"]
+    assert [one.given for one in treat(texts)] == [0, 5, 17, 1]

@@ -237,6 +237,7 @@ def _gate(
 def _treated(rules: Rules, documents: Sequence[Document], facts: Facts) -> list[Document]:
     """The documents with their texts cleaned, persons masked, and their language told."""
     found: list[Document] = []
+    told: dict[str, tuple[int, int]] = {}
     for document, made in zip(
         documents, treatment.treat([one.text for one in documents], rules.mask_personal), strict=True
     ):
@@ -244,10 +245,16 @@ def _treated(rules: Rules, documents: Sequence[Document], facts: Facts) -> list[
             facts.add("changes", kind, 1, count)
         for kind, count in made.personal.items():
             facts.add("personal", kind, 1, count)
-        facts.add("read_languages", made.language, 1, size(document.text))
-        script = {"script": made.script} if made.script else {}
-        metadata = document.metadata | script if script else document.metadata
-        found.append(replace(document, text=made.text, language=made.language, metadata=metadata))
+        known, weight = told.get(made.language, (0, 0))
+        told[made.language] = known + 1, weight + made.given
+        metadata = document.metadata | {"script": made.script} if made.script else document.metadata
+        one = Document(
+            id=document.id, text=made.text, source=document.source, licence=document.licence, language=made.language,
+            split=document.split, metadata=metadata,
+        )  # fmt: skip
+        found.append(one)
+    for language, amounts in told.items():
+        facts.add("read_languages", language, *amounts)
     return found
 
 

@@ -55,6 +55,8 @@ PERSONAL = NUMBER | ADDRESS | COLONS | SECRET
 class Traits(NamedTuple):
     """Of each text."""
 
+    sizes: npt.NDArray[np.int64]
+    """Bytes in UTF-8."""
     flags: npt.NDArray[np.uint32]
     counts: npt.NDArray[np.int64]
     """(texts, 11)."""
@@ -76,7 +78,7 @@ def traits(texts: Texts, look_for: Marks) -> Traits:
         text.data, text.offsets, signs.asks(), signs.beyond(), signs.classes(), signs.words(), tables.lines,
         tables.shapes, tables.secrets, tables.threes, tables.tags, flags, counts, begins, places,
     )  # fmt: skip
-    return Traits(flags, counts, begins, places[: begins[-1]].copy())
+    return Traits(np.diff(text.offsets), flags, counts, begins, places[: begins[-1]].copy())
 
 
 @compiled

@@ -25,6 +25,8 @@ class Treated(NamedTuple):
     language: str
     script: str
     """ "Hans" or "Hant" of Chinese."""
+    given: int
+    """Bytes of the text before."""
 
 
 def treat(texts: Sequence[str], mask: bool = True) -> list[Treated]:
@@ -35,14 +37,16 @@ def treat(texts: Sequence[str], mask: bool = True) -> list[Treated]:
     """
     if not texts:
         return []
-    cleaned, changes, flags, counts = _cleaned(texts)
+    cleaned, changes, flags, counts, sizes = _cleaned(texts)
     told = languages.languages(cleaned, counts)
     masked: list[dict[str, int]] = [{}] * len(texts)
     for place in np.flatnonzero(flags & PERSONAL).tolist() if mask else ():
         cleaned[place], masked[place] = personal.masked(cleaned[place], int(flags[place]))
     return [
-        Treated(text, change, personal_data, language, script)
-        for text, change, personal_data, (language, script) in zip(cleaned, changes, masked, told, strict=True)
+        Treated(text, change, personal_data, language, script, size)
+        for text, change, personal_data, (language, script), size in zip(
+            cleaned, changes, masked, told, sizes, strict=True
+        )
     ]
 
 
@@ -52,6 +56,8 @@ class _Cleaned(NamedTuple):
     flags: npt.NDArray[np.uint32]
     """The traits of what they have become."""
     counts: npt.NDArray[np.int64]
+    sizes: list[int]
+    """Bytes of what they were."""
 
 
 def _cleaned(texts: Sequence[str]) -> _Cleaned:
@@ -62,9 +68,11 @@ def _cleaned(texts: Sequence[str]) -> _Cleaned:
     counts = np.zeros((len(texts), 11), np.int64)
     asked = np.full(len(texts), UNCLEAN, np.uint32)
     changed = list(range(len(texts)))
+    sizes: list[int] = []
     while changed:
         fresh = traits([cleaned[place] for place in changed], looked_for())
         flags[changed], counts[changed] = fresh.flags, fresh.counts
+        sizes = sizes or fresh.sizes.tolist()
         needs = fresh.flags & asked[changed]
         turn, changed = changed, list[int]()
         for row in np.flatnonzero(needs).tolist():
@@ -75,7 +83,7 @@ def _cleaned(texts: Sequence[str]) -> _Cleaned:
             cleaned[place], changes[place] = one
             if one.changes and one.text != before:
                 changed.append(place)
-    return _Cleaned([text.strip("\n").rstrip() for text in cleaned], changes, flags, counts)
+    return _Cleaned([text.strip("\n").rstrip() for text in cleaned], changes, flags, counts, sizes)
 
 
 @cache
