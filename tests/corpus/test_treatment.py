@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.corpus import cleaning, languages, personal
-from tutelage.corpus.signs import PLAIN_FORMS
-from tutelage.corpus.traits import MARKUP, NUMBER, SECRET, traits
+from tutelage.corpus import cleaning, languages, personal, treatment
+from tutelage.corpus.signs import OTHER, PLAIN_FORMS, WORDS, Marks
+from tutelage.corpus.traits import ADDRESS, MARKUP, NUMBER, SECRET, Traits, traits
 from tutelage.corpus.treatment import looked_for, treat
 
 PIECES = [
@@ -132,3 +132,40 @@ def test_forms_that_are_taken_for_plain_are() -> None:
 def test_the_size_of_what_was_given_is_told() -> None:
     texts = ["", "a\x00b  ", "é中😀<b>x</b>", "\ud800"]
     assert [one.given for one in treat(texts)] == [0, 5, 17, 1]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from([*PIECES, "the", "\u1680", "x<b></b>@y.org", "<!--\n-->"])).map("".join)))
+def test_lines_that_are_looked_at_again_say_what_the_whole_does(texts: list[str]) -> None:
+    cleaned = treatment._cleaned(texts)  # pyright: ignore[reportPrivateUsage]
+    whole = traits(cleaned.texts, looked_for())
+    assert cleaned.counts[:, :OTHER].tolist() == whole.counts[:, :OTHER].tolist()
+    assert cleaned.counts[:, WORDS:].tolist() == whole.counts[:, WORDS:].tolist()
+    assert not (whole.flags & ~cleaned.flags & (NUMBER | ADDRESS | SECRET)).any()
+
+
+def test_only_lines_that_lost_markup_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[list[str]] = []
+
+    def noted(texts: list[str], look_for: Marks) -> Traits:
+        looked.append(list(texts))
+        return traits(texts, look_for)
+
+    monkeypatch.setattr(treatment, "traits", noted)
+    texts = ["a line\n<b>one</b> <i>two</i>\nmore\n&nbsp;<u>end</u>", "<b>three</b>\u200b\nmore", "four"]
+    assert [one.text for one in treat(texts)] == ["a line\none two\nmore\n end", "three\nmore", "four"]
+    assert looked[1:] == [["one two\n end", "three\nmore", "<b>one</b> <i>two</i>\n&nbsp;<u>end</u>"]]
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ([], ("", "")),
+        ([(0, 1, "")], ("abc\n", "bc\n")),
+        ([(2, 3, "x"), (4, 5, "")], ("abc\ndef\n", "abx\nef\n")),
+        ([(0, 4, ""), (9, 10, "yy")], ("abc\ndef\nghi", "def\nyyhi")),
+        ([(3, 11, "")], ("abc\ndef\n\nghi", "abci")),
+    ],
+)
+def test_lines_with_edits(edits: list[tuple[int, int, str]], expected: tuple[str, str]) -> None:
+    assert cleaning.touched("abc\ndef\n\nghi", [cleaning.Edit(*edit) for edit in edits]) == expected

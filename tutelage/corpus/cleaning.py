@@ -108,7 +108,7 @@ def cleaned(text: str) -> Cleaned:
     found, before, needs = Cleaned(text, {}), "", UNCLEAN
     while needs and before != found.text:
         before = found.text
-        found, needs = once(before, UNCLEAN, found.changes)
+        found, needs, _ = once(before, UNCLEAN, found.changes)
     return found
 
 
@@ -130,8 +130,24 @@ class _Again:
     needed = False
 
 
-def once(text: str, needs: int, known: dict[str, int], places: Sequence[int] | None = None) -> tuple[Cleaned, int]:
-    """The text cleaned one time, and which traits of what it is now say what has to be done yet.
+class Edit(NamedTuple):
+    """Markup, and what stands for it."""
+
+    start: int
+    end: int
+    left: str
+
+
+class Once(NamedTuple):
+    found: Cleaned
+    needs: int
+    """Which traits of what the text is now say what has to be done yet."""
+    edits: list[Edit]
+    """In the text as it was, if of its traits nothing else matters: they are those of `touched` lines."""
+
+
+def once(text: str, needs: int, known: dict[str, int], places: Sequence[int] | None = None) -> Once:
+    """The text cleaned one time.
 
     Args:
         needs: those of its `traits` that say what may have to be done.
@@ -157,11 +173,14 @@ def once(text: str, needs: int, known: dict[str, int], places: Sequence[int] | N
         shown = _without_control(text, plain, changes)
         again.needed |= len(shown) != len(text)
         text = shown
-    yet = 0
+    yet, edits = 0, list[Edit]()
     if needs & MARKUP and (_MAYBE_MARKUP.search(text, places[0] if places else 0) or _MAYBE_MARKUP.search(text)):
-        before, text = text, _without_markup(text, changes, again, places if text is given else None)
-        if text is not before:
+        edits = _edits(text, again, places if text is given else None)
+        if edits:
             needs, yet = (needs | lines, 0) if needs & lines else (needs, lines)
+            _count(changes, "markup", len(edits))
+            whole, text = text is given, _edited(text, edits)
+            edits = edits if whole and "\u1680" not in text else []  # a space that counts as a letter
     if needs & TRAILING:
         for blank in _TRAILING[:2] if plain else _TRAILING:
             if (end := f"{blank}\n") in text:
@@ -173,7 +192,25 @@ def once(text: str, needs: int, known: dict[str, int], places: Sequence[int] | N
         text = kept
     if "\n\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n\n", text)
-    return Cleaned(text.strip("\n").rstrip(), changes), UNCLEAN if again.needed else yet
+    found = Cleaned(text.strip("\n").rstrip(), changes)
+    return Once(found, UNCLEAN, []) if again.needed else Once(found, yet, edits)
+
+
+def touched(text: str, edits: Sequence[Edit]) -> tuple[str, str]:
+    """The lines of a text in which there are edits, with their ends: as they are, and as they become."""
+    before: list[str] = []
+    after: list[str] = []
+    begin = done = stop = 0
+    for start, end, left in edits:
+        if start >= stop:
+            before.append(text[begin:stop])
+            after.append(text[done:stop])
+            begin = done = text.rfind("\n", 0, start) + 1
+        after += (text[done:start], left)
+        done = end
+        if end > stop:
+            stop = text.find("\n", end) + 1 or len(text)
+    return "".join([*before, text[begin:stop]]), "".join([*after, text[done:stop]])
 
 
 def _count(changes: dict[str, int], kind: str, count: int) -> None:
@@ -192,9 +229,9 @@ def _without_control(text: str, plain: bool, changes: dict[str, int]) -> str:
     return text
 
 
-def _without_markup(text: str, changes: dict[str, int], again: _Again, places: Sequence[int] | None) -> str:
-    parts: list[str] = []
-    done = count = 0
+def _edits(text: str, again: _Again, places: Sequence[int] | None) -> list[Edit]:
+    """Markup that goes."""
+    edits: list[Edit] = []
     for found in _marks(text, places):
         mark = found[0]
         first = mark[0]
@@ -217,14 +254,17 @@ def _without_markup(text: str, changes: dict[str, int], again: _Again, places: S
                 begun = around.rfind("<") > around.rfind(">") or around.rfind("&") > around.rfind(";")
                 again.needed = begun or "`" in mark
             left = _gap(text, found) if _BREAKS.match(mark) else ""
-        count += 1
-        parts += (text[done : found.start()], left)
-        done = found.end()
-    if not count:
-        return text
-    _count(changes, "markup", count)
-    parts.append(text[done:])
-    return "".join(parts)
+        edits.append(Edit(*found.span(), left))
+    return edits
+
+
+def _edited(text: str, edits: Sequence[Edit]) -> str:
+    parts: list[str] = []
+    done = 0
+    for start, end, left in edits:
+        parts += (text[done:start], left)
+        done = end
+    return "".join([*parts, text[done:]])
 
 
 def _marks(text: str, places: Sequence[int] | None) -> Iterator[re.Match[str]]:

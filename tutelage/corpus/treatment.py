@@ -61,28 +61,42 @@ class _Cleaned(NamedTuple):
 
 
 def _cleaned(texts: Sequence[str]) -> _Cleaned:
-    """The texts cleaned. What was changed is looked at again, all at once."""
+    """The texts cleaned. What was changed is looked at again, all at once: of texts that lost nothing but markup the
+    lines that it was in."""
     cleaned = list(texts)
     changes: list[dict[str, int]] = [{}] * len(texts)
     flags = np.zeros(len(texts), np.uint32)
     counts = np.zeros((len(texts), 11), np.int64)
     asked = np.full(len(texts), UNCLEAN, np.uint32)
     changed = list(range(len(texts)))
+    look, lines, before = list(texts), list[int](), list[str]()
     sizes: list[int] = []
     while changed:
-        fresh = traits([cleaned[place] for place in changed], looked_for())
-        flags[changed], counts[changed] = fresh.flags, fresh.counts
+        fresh = traits(look + before, looked_for())
+        now, counted = fresh.flags[: len(changed)], fresh.counts[: len(changed)]
+        inside = np.array(changed, np.int64)[lines]
+        now[lines] |= flags[inside] & PERSONAL
+        counted[lines] += counts[inside] - fresh.counts[len(changed) :]
+        flags[changed], counts[changed] = now, counted
         sizes = sizes or fresh.sizes.tolist()
-        needs = fresh.flags & asked[changed]
-        turn, changed = changed, list[int]()
+        needs = now & asked[changed]
+        turn, changed, look, lines, before = changed, list[int](), list[str](), list[int](), list[str]()
         for row in np.flatnonzero(needs).tolist():
             place = turn[row]
-            before = cleaned[place]
+            text = cleaned[place]
             places = fresh.places[fresh.begins[row] : fresh.begins[row + 1]].tolist()
-            one, asked[place] = cleaning.once(before, int(needs[row]), changes[place], places)
+            one, asked[place], edits = cleaning.once(text, int(needs[row]), changes[place], places)
             cleaned[place], changes[place] = one
-            if one.changes and one.text != before:
-                changed.append(place)
+            if not one.changes or one.text == text:
+                continue
+            if edits:
+                was, became = cleaning.touched(text, edits)
+                lines.append(len(changed))
+                before.append(was)
+                look.append(became)
+            else:
+                look.append(one.text)
+            changed.append(place)
     return _Cleaned([text.strip("\n").rstrip() for text in cleaned], changes, flags, counts, sizes)
 
 
