@@ -1,6 +1,9 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tutelage.corpus.personal import masked
+from tutelage.corpus.personal import find, masked
+from tutelage.corpus.traits import numbers
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,27 @@ def test_pieces_are_counted_by_kind() -> None:
 def test_masking_is_done_once() -> None:
     once, _ = masked("a@b.org 13800138000")
     assert masked(once) == (once, {})
+
+
+NUMBERS = [
+    "13800138000", "138 0013 8000", "+86 13800138000", "212-555-0147", "(212) 555-0147", "(010) 6277 0000",
+    "010-62770000", "4111 1111 1111 1111", "11010519491231002X", "8.8.44.55", "+44 20 7946 0958",
+    *"0123456789 .-+()Xxa=,\n", "2024-01-01", "3.14", "1 2 3", "中", "é", "😀",
+]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from(NUMBERS), max_size=30).map("".join), max_size=4))
+def test_numbers_are_found_in_the_runs_where_they_may_stand(texts: list[str]) -> None:
+    for text, runs in zip(texts, numbers(texts), strict=True):
+        assert find(text, runs=runs) == find(text)
+
+
+def test_runs_of_digits_are_told_by_their_first_character() -> None:
+    texts = ["中 12 13800138000 or 2024, +44 20 7946 0958", "", "😀010-62770000 3.14 13800138000\n212-555-0147"]
+    assert numbers(texts) == [[1, 27], [], [1, 31]]
+
+
+def test_a_long_line_of_numbers_is_read_once() -> None:
+    line = "13800138000 " * 20_000
+    assert numbers([line]) == [[0]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ KINDS = ("EMAIL", "PHONE", "ID_NUMBER", "IP_ADDRESS", "CARD_NUMBER", "SECRET")
 _BEFORE_AT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_+-])?\Z")
 _AFTER_AT = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])")
 _NUMBER = re.compile(r"[0-9](?:[0-9]|[ .-](?=[0-9])){6,30}[Xx]?")
+_RUN = re.compile(r"[0-9 .-]*")
 _BRACKETED = re.compile(r"\([0-9]{2,4}\)[ -]?[0-9]{3,4}[ -]?[0-9]{4}(?![0-9])")
 _MOBILE = re.compile(r"(?:(?:00|\+)?86[ -]?)?1[3-9][0-9](?:[0-9]{8}|[ -][0-9]{4}[ -][0-9]{4})")
 _LANDLINE = re.compile(
@@ -82,10 +84,14 @@ class Found(NamedTuple):
     kind: str
 
 
-def masked(text: str, needs: int = PERSONAL) -> tuple[str, dict[str, int]]:
-    """The text with personal data masked, and how many pieces of each kind there were. ``needs`` are those of its
-    `traits` that say what may be there."""
-    found = find(text, needs)
+def masked(text: str, needs: int = PERSONAL, runs: Sequence[int] | None = None) -> tuple[str, dict[str, int]]:
+    """The text with personal data masked, and how many pieces of each kind there were.
+
+    Args:
+        needs: those of its `traits` that say what may be there.
+        runs: where there may be numbers, as `traits.numbers` tells it; else they are looked for everywhere.
+    """
+    found = find(text, needs, runs)
     if not found:
         return text, {}
     counts: dict[str, int] = {}
@@ -100,8 +106,8 @@ def masked(text: str, needs: int = PERSONAL) -> tuple[str, dict[str, int]]:
     return "".join([*parts, text[place:]]), counts
 
 
-def find(text: str, needs: int = PERSONAL) -> list[Found]:
-    """The personal data in a text, in order; of two that overlap the first is meant."""
+def find(text: str, needs: int = PERSONAL, runs: Sequence[int] | None = None) -> list[Found]:
+    """The personal data in a text, in order; of two that overlap the first is meant. The arguments: see `masked`."""
     found: list[Found] = []
     if needs & ADDRESS and "@" in text:
         found += _addresses(text)
@@ -109,14 +115,25 @@ def find(text: str, needs: int = PERSONAL) -> list[Found]:
         for holds in set(_secrets().find_matches_as_strings(text, overlapping=True)):
             found += [Found(*match.span(), "SECRET") for match in SECRETS[holds].finditer(text)]
     if needs & NUMBER:
-        for match in _NUMBER.finditer(text):
-            found += _numbers(text, *match.span())
+        for first, last in _spans(text, runs):
+            for match in _NUMBER.finditer(text, first, last):
+                found += _numbers(text, *match.span())
         if "(" in text:
             for match in _BRACKETED.finditer(text):
                 found += _number(text, *match.span())
     if needs & COLONS and _COLONS.search(text):
         found += [Found(*match.span(), "IP_ADDRESS") for match in _IPV6.finditer(text) if _is_public(match[0])]
     return sorted(found)
+
+
+def _spans(text: str, runs: Sequence[int] | None) -> Iterator[tuple[int, int]]:
+    """Where numbers are looked for: in runs, each with the letter that may end an identity number, or in all."""
+    if runs is None:
+        yield 0, len(text)
+        return
+    for start in runs:
+        run = _RUN.match(text, start)
+        yield start, run.end() + 1 if run else len(text)
 
 
 def _addresses(text: str) -> list[Found]:

@@ -7,6 +7,8 @@ the places are told too, for that is what is most often taken away.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +81,16 @@ def traits(texts: Texts, look_for: Marks) -> Traits:
         tables.shapes, tables.secrets, tables.threes, tables.tags, flags, counts, begins, places,
     )  # fmt: skip
     return Traits(np.diff(text.offsets), flags, counts, begins, places[: begins[-1]].copy())
+
+
+def numbers(texts: Sequence[str]) -> list[list[int]]:
+    """Of each text where runs of digits, spaces, dots and strokes begin in which somebody's number may stand."""
+    text = column(texts)
+    begins = np.zeros(len(text) + 1, np.int64)
+    places = np.empty(len(text.data) // 2 + 1, np.uint32)
+    _numbers(text.data, text.offsets, begins, places)
+    found = places[: begins[-1]].tolist()
+    return [found[first:last] for first, last in pairwise(begins.tolist())]
 
 
 @compiled
@@ -251,6 +263,30 @@ def _may_be(data: Bytes, i: int, digits: int, groups: int, dots: int, last: int)
     if digits == 17 or digits == 18:
         return groups == 1 and lead > 0
     return dots == 0 and ((digits == 15 and lead != 1) or (digits in (16, 19) and 2 <= lead <= 6))
+
+
+@compiled
+def _numbers(data: Bytes, offsets: Places, begins: Places, places: npt.NDArray[np.uint32]) -> None:
+    taken = 0
+    for number in range(len(offsets) - 1):
+        start, end = offsets[number], offsets[number + 1]
+        i = run = start
+        more, told = 0, start - 1
+        while i < end:
+            b = data[i]
+            if _is_digit(b):
+                if run > told and _may_be_number(data, start, i, end):
+                    places[taken] = run - start - more
+                    taken += 1
+                    told = run
+                while i < end and _is_digit(data[i]):
+                    i += 1
+                continue
+            i += 1
+            if b != 32 and b != 45 and b != 46:
+                more += 128 <= b < 192
+                run = i
+        begins[number + 1] = taken
 
 
 @compiled

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tutelage.corpus import cleaning, languages, personal
 from tutelage.corpus.signs import Marks
-from tutelage.corpus.traits import PERSONAL, UNCLEAN, traits
+from tutelage.corpus.traits import NUMBER, PERSONAL, UNCLEAN, numbers, traits
 
 
 class Treated(NamedTuple):
@@ -40,8 +40,11 @@ def treat(texts: Sequence[str], mask: bool = True) -> list[Treated]:
     cleaned, changes, flags, counts, sizes = _cleaned(texts)
     told = languages.languages(cleaned, counts)
     masked: list[dict[str, int]] = [{}] * len(texts)
-    for place in np.flatnonzero(flags & PERSONAL).tolist() if mask else ():
-        cleaned[place], masked[place] = personal.masked(cleaned[place], int(flags[place]))
+    if mask:
+        numbered = np.flatnonzero(flags & NUMBER).tolist()
+        runs = dict(zip(numbered, numbers([cleaned[place] for place in numbered]), strict=True))
+        for place in np.flatnonzero(flags & PERSONAL).tolist():
+            cleaned[place], masked[place] = personal.masked(cleaned[place], int(flags[place]), runs.get(place))
     return [
         Treated(text, change, personal_data, language, script, size)
         for text, change, personal_data, (language, script), size in zip(
