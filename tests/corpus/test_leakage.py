@@ -4,12 +4,14 @@ import pickle
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tutelage.corpus import leakage
 from tutelage.corpus.leakage import Index, Item, Leak, find, read_tests
+from tutelage.corpus.lookup import filter_of, may_hold
 from tutelage.errors import RecordError
 
 QUESTION = (
@@ -173,3 +175,27 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str, content: str, message: s
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"none\.jsonl: no such file"):
         read_tests([str(tmp_path / "none.jsonl")])
+
+
+@pytest.mark.parametrize("length", [1, 5, 8])
+def test_every_run_is_told_by_its_own_units(length: int) -> None:
+    draw = np.random.default_rng(length)
+    hashes = draw.integers(0, 1 << 63, 40, np.uint64)
+    hashes[20:32] = hashes[:12]
+    sums, where = np.zeros(40, np.uint64), np.zeros(40, np.int64)
+    everything = np.full(16, ~np.uint64(0))
+    shown = leakage._near(hashes, length, everything, sums, where)  # pyright: ignore[reportPrivateUsage]
+    assert where[:shown].tolist() == list(range(41 - length))
+    runs = [tuple(hashes[place : place + length].tolist()) for place in range(shown)]
+    assert len(set(sums[:shown].tolist())) == len(set(runs))
+    assert sums[: 13 - length].tolist() == sums[20 : 33 - length].tolist()
+    filled = filter_of(sums[30:shown])
+    assert leakage._near(hashes, length, filled, sums, where) <= 2 * (shown - 30)  # pyright: ignore[reportPrivateUsage]
+    assert set(range(30, shown)) <= set(where.tolist())
+
+
+def test_a_filter_holds_what_it_was_made_of_and_little_else() -> None:
+    keys = np.random.default_rng(1).integers(0, 1 << 63, 20_000, np.uint64)
+    seen = filter_of(keys[:10_000])
+    assert all(may_hold(key, seen) for key in keys[:10_000])
+    assert sum(may_hold(key, seen) for key in keys[10_000:]) < 100

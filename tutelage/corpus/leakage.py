@@ -31,7 +31,6 @@ from tutelage.corpus.hashing import (
     column,
     compiled,
     folded,
-    runs,
     units,
     units_of,
     widest,
@@ -62,6 +61,8 @@ _OWNERS = 8
 _EDGE = 0.25
 """Share of an item's runs that are missing before or behind all others where only a part of it stands in a text."""
 _LONGEST = 64 << 20
+_ALL = np.full(1, ~np.uint64(0))
+"""A filter that turns nothing away."""
 
 Alteration = Literal["none", "changed", "part"]
 
@@ -241,8 +242,9 @@ class Index:
         for place in sorted(range(len(items)), key=own.__getitem__):
             size = int(counts[place])
             if size >= _SHORT:
-                run = np.empty(size, dtype=np.uint64)
-                shown = runs(hashes[edges[place] : edges[place + 1]], size, _CHARACTERS if own[place] else _WORDS, run)
+                run, where = np.empty(size, dtype=np.uint64), np.empty(size, dtype=np.int64)
+                length = _CHARACTERS if own[place] else _WORDS
+                shown = _near(hashes[edges[place] : edges[place + 1]], length, _ALL, run, where)
                 found[own[place]].append(run[:shown])
                 self.items.append(items[place])
         self.words = len(found[False])
@@ -375,7 +377,7 @@ def _scan(offsets: Any, units: Any, book: Any, words: Any, found: Any) -> Any:
     are, which may be more than there is room for."""
     texts = len(offsets) - 1
     room = np.max(units.last - units.first)
-    shingles = np.empty(room, np.uint64)
+    near = np.empty(room, np.uint64)
     hits, where = np.empty(2 * room, np.int64), np.empty(2 * room, np.int64)
     tally = np.zeros(len(book.sizes), dtype=np.int64)
     seen, slots, known = book.seen, book.table, book.known
@@ -389,11 +391,11 @@ def _scan(offsets: Any, units: Any, book: Any, words: Any, found: Any) -> Any:
         for length in (_WORDS, _CHARACTERS):
             if (length == _WORDS and words == 0) or (length == _CHARACTERS and words == len(tally)) or count < length:
                 continue
-            shown = runs(hashes, count, length, shingles)
-            for unit in range(shown):
-                run = place_of(shingles[unit], slots, known) if may_hold(shingles[unit], seen) else -1
+            first = caught
+            for one in range(_near(hashes, length, seen, near, where[first:])):
+                run = place_of(near[one], slots, known)
                 if run >= 0:
-                    hits[caught], where[caught] = run, unit
+                    hits[caught], where[caught] = run, where[first + one]
                     caught += 1
         if caught == 0:
             continue
@@ -417,6 +419,25 @@ def _scan(offsets: Any, units: Any, book: Any, words: Any, found: Any) -> Any:
                         total += 1
                 tally[owner] = 0
     return total
+
+
+@compiled
+def _near(hashes: Any, length: Any, seen: Any, sums: Any, where: Any) -> Any:
+    """The sums of runs of units, each unit weighed by its place, that a filter does not turn away, and where they
+    stand; how many. What sums are made of are hashes, so they are as good as hashes."""
+    factor = np.uint64(0xD1342543DE82EF95)
+    value, leaving = np.uint64(0), np.uint64(1)
+    for one in hashes[:length]:
+        value = value * factor + one
+        leaving *= factor
+    found, more = 0, len(hashes) - length
+    for place in range(more + 1):
+        if may_hold(value, seen):
+            sums[found], where[found] = value, place
+            found += 1
+        if place < more:
+            value = value * factor + (hashes[place + length] - leaving * hashes[place])
+    return found
 
 
 @compiled

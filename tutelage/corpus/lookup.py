@@ -40,7 +40,7 @@ def place_of(key: Any, table: Any, keys: Any) -> Any:
 
 
 def filter_of(keys: Hashes) -> Hashes:
-    """A bit for each key, 32 to 64 bits a key: most keys that are not there are turned away by one look."""
+    """Two bits for each key, 32 to 64 bits a key: nearly all keys that are not there are turned away by one look."""
     seen = np.zeros(1 << max(10, int(32 * len(keys)).bit_length() - 6), dtype=np.uint64)
     _note(keys, seen)
     return seen
@@ -48,14 +48,16 @@ def filter_of(keys: Hashes) -> Hashes:
 
 @compiled
 def _note(keys: Any, seen: Any) -> None:
-    bits = len(seen) * 64 - 1
     for key in keys:
-        bit = np.int64(key >> np.uint64(20)) & bits
-        seen[bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
+        seen[np.int64(key >> np.uint64(20)) & (len(seen) - 1)] |= _two(key)
+
+
+@compiled
+def _two(key: Any) -> Any:
+    return np.uint64(1) << (key & np.uint64(63)) | np.uint64(1) << (key >> np.uint64(6) & np.uint64(63))
 
 
 @compiled
 def may_hold(key: Any, seen: Any) -> Any:
     """Whether a key may be one of those of a filter; False for sure."""
-    bit = np.int64(key >> np.uint64(20)) & (len(seen) * 64 - 1)
-    return seen[bit >> 6] >> np.uint64(bit & 63) & np.uint64(1) != 0
+    return ~seen[np.int64(key >> np.uint64(20)) & (len(seen) - 1)] & _two(key) == 0
