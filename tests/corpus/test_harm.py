@@ -3,6 +3,7 @@ import pickle
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tutelage.corpus import harm
 from tutelage.corpus.fluency import Model, count
 from tutelage.corpus.harm import Bounds, Lexicon, judge, look, measured
+from tutelage.corpus.suspects import suspects
 from tutelage.errors import RecordError
 
 DEFAULT = Lexicon.default()
@@ -59,12 +61,12 @@ def full(cjk: bool) -> list[str]:
 
 ODD = Lexicon({
     "hot frob": 1.0, "frob": 0.2, "kick2": 1.0, "坏词": 1.0, "坏": 0.2, "a片": 1.0, "ας": 1.0, "*x*": 1.0,
-    "éclat": 1.0, "i\u0307zm": 1.0, "坏词典": 0.0,
+    "éclat": 1.0, "i\u0307zm": 1.0, "坏词典": 0.0, "xx": 0.5, "𠀀词": 1.0, "~": 0.5,
 })  # fmt: skip
 PIECES = [
     "hot frob", "HOT FROB", "frob", "Frobs", "_frob", "kick2", "\u212aICK2", "kick", "坏词", "坏", "词典", "A片", "片",
     "ΑΣ", "ασ", "*X*", "*", "ÉCLAT", "\u0130ZM", "izm", " ", " ", "\n", "。", "so it went", "\U0001f600",
-    "\x00",
+    "\x00", "xx", "Xxx", "𠀀词", "𠀀", "é", "~",
 ]  # fmt: skip
 
 
@@ -102,6 +104,21 @@ def test_no_text_with_listed_words_is_passed_over(text: str, different: int) -> 
     found = look(text, ODD)
     harmful = found.density >= 0.3 and len(found.words) >= different and found.full > 0
     assert (judge(column(text), ODD, bounds=Bounds(density=0.3, different=different)) != [None]) == harmful
+
+
+def test_nothing_is_looked_at_where_no_entry_begins() -> None:
+    words = "over under between along across toward behind beyond".split()
+    lexicon = Lexicon(dict.fromkeys(words, 1.0))
+    assert lexicon.beginnings.heads.mean() < 0.01
+    assert not lexicon.beginnings.firsts[0]
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_an_entry_is_seen_at_either_end(size: int) -> None:
+    lexicon = Lexicon({"x": 1.0, "字": 1.0, "*": 1.0, "xyz": 1.0, "xy": 1.0})
+    for entry in lexicon.entries:
+        for text in (entry + "." * size, "." * size + entry):
+            assert suspects(column("", text, "xy"), lexicon.beginnings, np.ones(3), 1e-9, 1).tolist() == [1, 2]
 
 
 def test_an_entry_of_several_words_and_case() -> None:
