@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from tutelage.corpus import fluency
-from tutelage.corpus.fluency import Model, count
+from tutelage.corpus.characters import CJK, classes
+from tutelage.corpus.fluency import Counts, Model, count
 from tutelage.errors import RecordError
 
 SYLLABLES = "ba do ken lim ra so ti vu mer ol an de".split()
@@ -74,6 +75,106 @@ def test_counts_of_parts_are_added() -> None:
     together = count(column(*texts))
     assert (together == sum(count(column(text)) for text in texts)).all()
     assert together.shape == count(column()).shape
+
+
+def parted(text: str) -> list[tuple[str, int]]:
+    """Each character that is read, in lower case, with its kind; None begins a window."""
+    data = text.encode()
+    number, apart = 1, len(data)
+    if len(data) > fluency.WINDOW * fluency.WINDOWS:
+        number, apart = fluency.WINDOWS, (len(data) - fluency.WINDOW) // (fluency.WINDOWS - 1)
+    found: list[tuple[str, int]] = []
+    for window in range(number):
+        first = window * apart
+        while first < len(data) and data[first] & 0xC0 == 0x80:
+            first += 1
+        last = min(len(data), first + fluency.WINDOW) if number > 1 else len(data)
+        while last < len(data) and data[last] & 0xC0 == 0x80:
+            last += 1
+        found.append(("", -1))
+        for one in data[first:last].decode():
+            code = ord(one)
+            kind = int(classes()[code]) if code < 65536 else CJK if 0x20000 <= code <= 0x3FFFF else 0
+            known = 2 if kind == CJK else 1 if kind in (1, 2) and one != "_" else 0
+            large = "A" <= one <= "Z" or "\u00c0" <= one <= "\u00de" or "\u0410" <= one <= "\u042f"
+            found.append((chr(code + 32) if large and known else one, known))
+    return found
+
+
+def slowly(texts: list[str], counts: Counts) -> tuple[Counts, list[tuple[float, float]]]:
+    """What is counted, and the bits under ``counts``, a character at a time."""
+    twos, threes = fluency.ONES, fluency.ONES + fluency.TWOS
+    seen = np.zeros(fluency.SLOTS, np.int64)
+    found: list[tuple[float, float]] = []
+    for text in texts:
+        bits, shown = [0.0, 0.0, 0.0], [0, 0, 0]
+        a = b = 0
+        for one, kind in parted(text):
+            code = ord(one) if kind > 0 else 0
+            pair, triple = twos + fluency.pair(b, code), threes + fluency.triple(a, b, code)
+            if kind > 0 or (kind == 0 and b):
+                seen[code & 65535] += 1
+                seen[pair] += 1
+                seen[triple] += kind < 2
+            if kind > 0:
+                seen[-3 + kind] += 1
+                total = int(counts[-3 + kind])
+                prior = fluency.PRIOR * total + 1
+                likely = (counts[code & 65535] + 0.5) / (total + 0.5 * fluency.ONES)
+                likely = (counts[pair] + prior * likely) / (counts[b & 65535] + prior)
+                if kind == 1:
+                    likely = (counts[triple] + prior * likely) / (counts[twos + fluency.pair(a, b)] + prior)
+                bits[kind] -= float(np.log2(min(likely, 1)))
+                shown[kind] += 1
+            a, b = (b, code) if kind > 0 else (0, 0)
+        kind = 2 if 3 * shown[2] >= shown[1] else 1
+        mean = bits[kind] / shown[kind] if shown[kind] >= fluency.LEAST else np.nan
+        found.append((mean, np.nan) if kind == 1 else (np.nan, mean))
+    return seen, found
+
+
+def test_runs_of_plain_letters_are_read_as_all_others_are(model: Model) -> None:
+    draw = random.Random(3)
+    odd = [
+        "a",
+        "Z",
+        "z",
+        " ",
+        "_",
+        "7",
+        "\0",
+        "\n",
+        "é",
+        "Ä",
+        "×",
+        "ß",
+        "ж",
+        "Ж",
+        "字",
+        "、",
+        "한",
+        "\u0301",
+        "😀",
+        "𠀀",
+        "\u200d",
+    ]
+    texts = ["", "a", "字", "😀", "\0", "A" * 30, "ab字cd é f", prose(5), chinese(6), "é" * 40_000, "字a" * 9_000]
+    texts += ["".join(draw.choices(odd, k=draw.randrange(400))) for _ in range(60)]
+    texts += ["".join(draw.choice((word(draw), draw.choice(odd))) for _ in range(4000)) for _ in range(3)]
+    seen, bits = slowly(texts, model.counts)
+    assert (count(column(*texts)) == seen).all()
+    np.testing.assert_allclose(model.bits(column(*texts)), np.array(bits), rtol=1e-9)
+    large = Model(model.counts * 2_000_000)
+    assert large.counts.max() > 1 << 32
+    _, bits = slowly(texts, large.counts)
+    np.testing.assert_allclose(large.bits(column(*texts)), np.array(bits), rtol=1e-9)
+
+
+def test_what_is_found_often_is_added_up() -> None:
+    often = count(column(*["aaaa " * 1500] * 40))
+    assert often[ord("a")] == 40 * 6000
+    assert often[-2] == 40 * 6000
+    assert (count(column("aaaa ")) == count(column("aaaa "))).all()
 
 
 def test_long_texts_are_read_in_windows(model: Model) -> None:

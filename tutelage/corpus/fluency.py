@@ -12,7 +12,9 @@ Peto 1995.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,15 @@ from tutelage.corpus.hashing import compiled
 from tutelage.errors import RecordError
 
 Counts = npt.NDArray[np.int64]
+Tally = npt.NDArray[np.uint32]
+"""Counts without all that is 0: a slot in the lower 21 bits, above them how often, at most `_MOST`; what was found more
+often stands there more than once."""
 
 ONES, TWOS, THREES = 1 << 16, 1 << 19, 1 << 20
 """Slots for single characters, pairs and triples; what shares a slot is counted together."""
+
+SLOTS = ONES + TWOS + THREES + 2
+"""The last two hold how many letters, and how many Chinese characters, were counted at all."""
 
 ALPHABET = 32
 """Room for the letters of ASCII, and for none, in a table of triples."""
@@ -44,13 +52,34 @@ LEAST = 20
 ENOUGH = 200_000
 """Letters, or Chinese characters, from which on the model says anything."""
 
+_PLACE = 21
+_MOST = 1 << 10
+_KEPT: list[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]] = []
+"""Tables of `tally` that stand empty."""
+
+
+def tally(texts: pa.Array) -> Tally:
+    """What the model needs to know of a column of texts, of at most four billion letters."""
+    data, offsets = buffers(texts)
+    # The system takes longer to give new tables than a part takes to be counted.
+    counts, few = _KEPT.pop() if _KEPT else (np.zeros(SLOTS, np.uint32), np.zeros(ALPHABET**3, np.uint32))
+    _count(data, offsets, classes(), counts, few)
+    found = _taken(counts)
+    _KEPT.append((counts, few))
+    return found
+
+
+def total(tallies: Iterable[Tally]) -> Counts:
+    """The counts of several columns together."""
+    counts = np.zeros(SLOTS, np.int64)
+    for one in tallies:
+        _add(counts, one)
+    return counts
+
 
 def count(texts: pa.Array) -> Counts:
-    """What the model needs to know of a column of texts. Counts of several columns are added."""
-    data, offsets = buffers(texts)
-    counts = np.zeros(ONES + TWOS + THREES + 2, np.int64)
-    _count(data, offsets, classes(), counts)
-    return counts
+    """The counts of a column by itself."""
+    return total([tally(texts)])
 
 
 @dataclass(frozen=True)
@@ -64,9 +93,18 @@ class Model:
         such a character counts as three letters; nan: the other one, or too few to tell."""
         data, offsets = buffers(texts)
         found = np.full((len(texts), 2), np.nan)
-        _score(data, offsets, classes(), self.counts, found)
+        _score(data, offsets, classes(), self._cells, self._triples, found)
         found[:, np.flatnonzero(self.counts[-2:] < ENOUGH)] = np.nan
         return found
+
+    @cached_property
+    def _cells(self) -> npt.NDArray[Any]:
+        """The counts, in half the room if they fit: so more of them stay near at hand."""
+        return self.counts.astype(np.uint32) if self.counts.max() < 1 << 32 else self.counts
+
+    @cached_property
+    def _triples(self) -> Floats:
+        return _plain(self.counts)
 
     def pairs(self) -> Counts:
         """The part of the counts that holds pairs, by `pair`."""
@@ -85,7 +123,7 @@ class Model:
                 counts = held["counts"]
         except (OSError, ValueError, KeyError) as error:
             raise RecordError(f"{path}: not a model of fluency: {error}: make it anew from the corpus") from None
-        if counts.shape != (ONES + TWOS + THREES + 2,) or counts.dtype != np.int64:
+        if counts.shape != (SLOTS,) or counts.dtype != np.int64:
             raise RecordError(f"{path}: a model of fluency of another shape: make it anew from the corpus")
         return cls(counts)
 
@@ -98,7 +136,8 @@ def pair(a: Any, b: Any) -> Any:
 
 
 @compiled
-def _triple(a: Any, b: Any, c: Any) -> Any:
+def triple(a: Any, b: Any, c: Any) -> Any:
+    """The slot of a triple."""
     h = (np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b)) * np.uint64(0xD6E8FEB86659FD93)
     h = (h ^ (h >> np.uint64(31)) ^ np.uint64(c)) * np.uint64(0xBF58476D1CE4E5B9)
     return np.int64(h >> np.uint64(44))
@@ -146,16 +185,27 @@ def _letters(known: Any) -> Any:
 
 @compiled
 def _code(a: Any) -> Any:
-    """The character of a letter of the alphabet; all others are as they are."""
-    return a + 96 if 0 < a < ALPHABET else a
+    """The character of a letter of the alphabet."""
+    return a + 96 if a != 0 else a
 
 
 @compiled
-def _count(data: Any, offsets: Any, known: Any, counts: Any) -> None:
+def _last(context: Any) -> Any:
+    """The last two characters of a run of letters of the alphabet; before none is none."""
+    b = context % ALPHABET
+    return _code(context // ALPHABET % ALPHABET) if b != 0 else b, _code(b)
+
+
+@compiled
+def _context(a: Any, b: Any) -> Any:
+    """The place of two letters of ASCII, or none, in a table of pairs."""
+    return (a & (ALPHABET - 1)) * ALPHABET + (b & (ALPHABET - 1))
+
+
+@compiled
+def _count(data: Any, offsets: Any, known: Any, counts: Any, few: Any) -> None:
     twos, threes = counts[ONES:], counts[ONES + TWOS :]
     letters = _letters(known)
-    # Triples of ASCII are counted in a small table first.
-    few = np.zeros(ALPHABET**3, np.int64)
     for d in range(len(offsets) - 1):
         number, apart = _windows(offsets[d + 1] - offsets[d])
         for w in range(number):
@@ -163,47 +213,108 @@ def _count(data: Any, offsets: Any, known: Any, counts: Any) -> None:
             stop = min(offsets[d + 1], i + WINDOW) if number > 1 else offsets[d + 1]
             a = b = np.int64(0)
             while i < stop:
-                if data[i] < 128 and (a | b) < ALPHABET:
-                    code = letters[data[i]]
+                # Triples of ASCII are counted in a small table first.
+                context = _context(a, b)
+                while i < stop and data[i] < 128:
+                    context = (context * ALPHABET + letters[data[i]]) & (ALPHABET**3 - 1)
+                    few[context] += np.uint32(1)
                     i += 1
-                    few[(a * ALPHABET + b) * ALPHABET + code] += 1
-                    a, b = b * np.int64(code != 0), code
-                    continue
-                code, size = decode(data, i)
-                i += size
-                kind = _kind(code, known)
-                first, second = _code(a), _code(b)
-                if kind == 0:
-                    if b != 0:
-                        counts[0] += 1
-                        twos[pair(second, 0)] += 1
-                        threes[_triple(first, second, 0)] += 1
-                    a = b = np.int64(0)
-                    continue
-                code = _lower(code)
-                counts[code & 65535] += 1
-                twos[pair(second, code)] += 1
-                if kind == 1:
-                    threes[_triple(first, second, code)] += 1
-                counts[-3 + kind] += 1
-                a, b = b, letters[code] if code < 128 else code
-    few[0] = 0
-    for place in np.flatnonzero(few):
-        a, b, code = _code(place // ALPHABET**2), _code(place // ALPHABET % ALPHABET), _code(place % ALPHABET)
-        counts[code] += few[place]
-        twos[pair(b, code)] += few[place]
-        threes[_triple(a, b, code)] += few[place]
-        if code != 0:
-            counts[-2] += few[place]
+                a, b = _last(context)
+                while i < stop:
+                    code, size = decode(data, i)
+                    i += size
+                    kind = _kind(code, known)
+                    if kind == 0:
+                        if b != 0:
+                            counts[0] += np.uint32(1)
+                            twos[pair(b, 0)] += np.uint32(1)
+                            threes[triple(a, b, 0)] += np.uint32(1)
+                        a = b = np.int64(0)
+                        break
+                    code = _lower(code)
+                    counts[code & 65535] += np.uint32(1)
+                    twos[pair(b, code)] += np.uint32(1)
+                    if kind == 1:
+                        threes[triple(a, b, code)] += np.uint32(1)
+                    counts[-3 + kind] += np.uint32(1)
+                    a, b = b, code
+                    if (a | b) < 128:
+                        break
+    for place in range(ALPHABET**3):
+        if few[place] == 0:
+            continue
+        a, b = _last(place // ALPHABET)
+        code = _code(place % ALPHABET)
+        if b | code != 0:
+            counts[code] += few[place]
+            twos[pair(b, code)] += few[place]
+            threes[triple(a, b, code)] += few[place]
+            if code != 0:
+                counts[-2] += few[place]
+        few[place] = 0
 
 
 @compiled
-def _score(data: Any, offsets: Any, known: Any, counts: Any, found: Any) -> None:
+def _taken(counts: Any) -> Any:
+    """What was counted, as a `Tally`; the counts are 0 then."""
+    size = 0
+    for slot in range(len(counts)):
+        size += (np.int64(counts[slot]) + _MOST - 1) // _MOST
+    found = np.empty(size, np.uint32)
+    place = 0
+    for slot in range(len(counts)):
+        while counts[slot] != 0:
+            times = min(counts[slot], np.uint32(_MOST))
+            found[place] = np.uint32(slot) | times << np.uint32(_PLACE)
+            counts[slot] -= times
+            place += 1
+    return found
+
+
+@compiled
+def _add(counts: Any, tally: Any) -> None:
+    for one in tally:
+        counts[one & np.uint32((1 << _PLACE) - 1)] += np.int64(one >> np.uint32(_PLACE))
+
+
+@compiled
+def _likely(kind: Any, total: Any, one: Any, two: Any, behind: Any, three: Any, before: Any) -> Any:
+    """How likely a character is, from the counts of it, of the pair and the triple that end in it, and of what stands
+    before it in each of these."""
+    prior = PRIOR * total + 1.0
+    likely = (one + 0.5) / (total + 0.5 * ONES)
+    likely = (two + prior * likely) / (behind + prior)
+    if kind == 1:
+        likely = (three + prior * likely) / (before + prior)
+    return min(likely, 1.0)
+
+
+@compiled
+def _plain(counts: Any) -> Any:
+    """How likely each triple of ASCII is; one that ends in none is passed over."""
     twos, threes = counts[ONES:], counts[ONES + TWOS :]
+    found = np.ones(ALPHABET**3)
+    for place in range(len(found)):
+        if place % ALPHABET != 0:
+            a, b = _last(place // ALPHABET)
+            code = _code(place % ALPHABET)
+            found[place] = _likely(
+                1, counts[-2], counts[code], twos[pair(b, code)], counts[b], threes[triple(a, b, code)],
+                twos[pair(a, b)],
+            )  # fmt: skip
+    return found
+
+
+@compiled
+def _score(data: Any, offsets: Any, known: Any, counts: Any, triples: Any, found: Any) -> None:
+    twos, threes = counts[ONES:], counts[ONES + TWOS :]
+    letters = _letters(known)
+    bits = np.zeros(3)
+    shown = np.zeros(3, np.int64)
     for d in range(len(offsets) - 1):
         number, apart = _windows(offsets[d + 1] - offsets[d])
-        bits = np.zeros(3)
-        letters = np.zeros(3)
+        bits[:] = 0.0
+        shown[:] = 0
         for w in range(number):
             i = _start(data, offsets[d] + w * apart, offsets[d + 1])
             stop = min(offsets[d + 1], i + WINDOW) if number > 1 else offsets[d + 1]
@@ -211,27 +322,39 @@ def _score(data: Any, offsets: Any, known: Any, counts: Any, found: Any) -> None
             product = 1.0
             last = 0
             while i < stop:
-                code, size = decode(data, i)
-                i += size
-                kind = _kind(code, known)
-                if kind == 0:
-                    a = b = np.int64(0)
-                    continue
-                code = _lower(code)
-                total = counts[-3 + kind]
-                prior = PRIOR * total + 1.0
-                likely = (counts[code & 65535] + 0.5) / (total + 0.5 * ONES)
-                likely = (twos[pair(b, code)] + prior * likely) / (counts[b & 65535] + prior)
-                if kind == 1:
-                    likely = (threes[_triple(a, b, code)] + prior * likely) / (twos[pair(a, b)] + prior)
-                # Logarithms are slow: they are taken of products.
-                if kind != last or product < 1e-200:
-                    bits[last] -= np.log2(product)
-                    product, last = 1.0, kind
-                product *= min(likely, 1.0)
-                letters[kind] += 1
-                a, b = b, code
+                context = _context(a, b)
+                while i < stop and data[i] < 128:
+                    letter = letters[data[i]]
+                    i += 1
+                    context = (context * ALPHABET + letter) & (ALPHABET**3 - 1)
+                    # Logarithms are slow: they are taken of products.
+                    if (last != 1 or product < 1e-200) and letter != 0:
+                        bits[last] -= np.log2(product)
+                        product, last = 1.0, 1
+                    product *= triples[context]
+                    shown[1] += letter != 0
+                a, b = _last(context)
+                before, behind = twos[pair(a, b)], counts[b]
+                while i < stop:
+                    code, size = decode(data, i)
+                    i += size
+                    kind = _kind(code, known)
+                    if kind == 0:
+                        a = b = np.int64(0)
+                        break
+                    code = _lower(code)
+                    one, two = counts[code & 65535], twos[pair(b, code)]
+                    three = threes[triple(a, b, code)] if kind == 1 else np.int64(0)
+                    likely = _likely(kind, counts[-3 + kind], one, two, behind, three, before)
+                    if kind != last or product < 1e-200:
+                        bits[last] -= np.log2(product)
+                        product, last = 1.0, kind
+                    product *= likely
+                    shown[kind] += 1
+                    a, b, before, behind = b, code, two, one
+                    if (a | b) < 128:
+                        break
             bits[last] -= np.log2(product)
-        kind = 2 if 3 * letters[2] >= letters[1] else 1
-        if letters[kind] >= LEAST:
-            found[d, kind - 1] = bits[kind] / letters[kind]
+        kind = 2 if 3 * shown[2] >= shown[1] else 1
+        if shown[kind] >= LEAST:
+            found[d, kind - 1] = bits[kind] / shown[kind]

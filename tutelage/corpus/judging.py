@@ -363,8 +363,7 @@ def _write_keys(rules: Rules, folder: Path, passed: _Judged, gated: Sequence[Doc
         np.save(folder / "passages.keys.npy", found.keys)
         np.save(folder / "passages.documents.npy", found.documents)
     clock.lap("keys of paragraphs")
-    counts = fluency.count(passed.bodies)
-    parts.write_table(folder / "letters.arrow", pa.table({"counts": parts.numbers(counts.astype(np.uint32))}))
+    np.save(folder / "letters.npy", fluency.tally(passed.bodies))
     clock.lap("letters")
     np.save(
         folder / "groups.npy",

@@ -220,13 +220,9 @@ def repeated(bench: parts.Bench) -> paragraphs.Repeated:
 
 def _write_letters(bench: parts.Bench, count: int, folder: Path) -> None:
     """The model of letters, from the sums of all parts."""
-    total: Any = None
-    for number in range(count):
-        column = parts.read_table(bench.judged(number) / "letters.arrow").column("counts").combine_chunks()
-        counts = np.frombuffer(column.buffers()[1], np.uint32, len(column))
-        total = counts.astype(np.int64) if total is None else total + counts
-    if total is not None:
-        fluency.Model(total).save(folder / "letters.npz")
+    if count:
+        counts = fluency.total(np.load(bench.judged(number) / "letters.npy") for number in range(count))
+        fluency.Model(counts).save(folder / "letters.npz")
 
 
 def clusters(bench: parts.Bench) -> list[dict[str, Any]]:
