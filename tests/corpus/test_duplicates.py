@@ -106,6 +106,58 @@ def test_sketches_agree_as_often_as_runs_are_shared(share: float, length: int) -
     assert abs((equal - 1 / 256) / (1 - 1 / 256) - float(np.mean(truth))) < 0.02
 
 
+_ALL = (1 << 64) - 1
+
+
+def mixed(value: int) -> int:
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _ALL
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _ALL
+    return value ^ (value >> 31)
+
+
+def digest(data: bytes) -> list[int]:
+    one, other = len(data), 0x9E3779B97F4A7C15
+    for place in range(0, len(data), 8):
+        word = int.from_bytes(data[place : place + 8], "little")
+        one = (one ^ word) * 0xBF58476D1CE4E5B9 & _ALL
+        one ^= one >> 29
+        other = (other + word) * 0x94D049BB133111EB & _ALL
+        other ^= other >> 32
+    return [mixed(one), mixed(other)]
+
+
+def sketch(shingles: list[int]) -> list[int]:
+    """The lowest byte of each of 256 hashes; rounds go on until each has a value, at most 32 and then one for each."""
+    least: dict[int, int] = {}
+    for turn in range(32 + 256):
+        found: dict[int, list[int]] = {}
+        for shingle in shingles:
+            value = mixed(shingle ^ (turn * 0x9E3779B97F4A7C15 & _ALL)) if turn else shingle
+            found.setdefault(value & 255 if turn < 32 else turn - 32, []).append((turn << 48) | (value >> 16))
+        for slot, values in found.items():
+            least.setdefault(slot, min(values))
+    return [mixed(least[slot]) & 255 for slot in range(256)]
+
+
+def test_signatures_are_those_that_the_slow_way_gives() -> None:
+    draw = random.Random(9)
+    texts = ["", "a", "字", "😀", "\0", "e\u0301", "1234567", "12345678", "123456789", "--", "a b c d e", "x " * 30]
+    texts += ["".join(draw.choices("ab c字é😀\0\u0301.", k=draw.randrange(60))) for _ in range(30)]
+    texts += [" ".join(words(count, count)) for count in (4, 5, 6, 40, 700)]
+    signs = duplicates.sign(texts)
+    for row, text in enumerate(texts):
+        assert signs.exact[row].tolist() == digest(text.encode())
+        units = hashing.units_of(hashing.column([text]))
+        known = units.hashes[: units.last[0]]
+        shingles = np.empty(len(known) + 1, np.uint64)
+        count = hashing.runs(known, len(known), duplicates.WORDS, shingles)
+        if count:
+            assert signs.sketch[row].tolist() == sketch(shingles[:count].tolist())
+        else:
+            assert not signs.sketch[row].any()
+            assert not signs.bands[:, row].any()
+
+
 def corpus(count: int = 120) -> list[str]:
     """Originals, copies with some words changed, the same in capitals, and exact copies."""
     draw = random.Random(7)

@@ -312,20 +312,21 @@ def _join_bucket(keys: Any, places: Any, sketches: Any, parents: Any, least: Any
 def _digest(data: Any, start: Any, end: Any, out: Any) -> None:
     """128 bits of the bytes, eight at a time."""
     one, other = np.uint64(end - start), np.uint64(0x9E3779B97F4A7C15)
-    place = start
-    while place < end:
+    # Places without a sign: of those that may be negative each would be looked at first, and each byte read by itself.
+    place, stop = np.uint64(start), np.uint64(end)
+    while place < stop:
         word = np.uint64(0)
-        if place + 8 <= end:
+        if place + np.uint64(8) <= stop:
             for byte in range(8):
-                word |= np.uint64(data[place + byte]) << np.uint64(8 * byte)
+                word |= np.uint64(data[place + np.uint64(byte)]) << np.uint64(8 * byte)
         else:
-            for byte in range(end - place):
-                word |= np.uint64(data[place + byte]) << np.uint64(8 * byte)
+            for byte in range(stop - place):
+                word |= np.uint64(data[place + np.uint64(byte)]) << np.uint64(8 * byte)
         one = (one ^ word) * np.uint64(0xBF58476D1CE4E5B9)
         one ^= one >> np.uint64(29)
         other = (other + word) * np.uint64(0x94D049BB133111EB)
         other ^= other >> np.uint64(32)
-        place += 8
+        place += np.uint64(8)
     out[0], out[1] = mix(one), mix(other)
 
 
@@ -346,17 +347,17 @@ def _sketch(shingles: Any, count: Any, least: Any) -> None:
     """Of each of 256 hash functions the least value; the highest 16 bits say in which round the place was filled."""
     empty = np.uint64(0xFFFFFFFFFFFFFFFF)
     least[:] = empty
-    filled = 0
     for turn in range(_ROUNDS):
         height = np.uint64(turn) << np.uint64(48)
         salt = np.uint64(turn) * np.uint64(0x9E3779B97F4A7C15)
         for place in range(count):
             value = shingles[place] if turn == 0 else mix(shingles[place] ^ salt)
-            slot = np.int64(value & np.uint64(_HASHES - 1))
-            value = height | (value >> np.uint64(16))
-            if value < least[slot]:
-                filled += least[slot] == empty
-                least[slot] = value
+            slot = value & np.uint64(_HASHES - 1)
+            # A least value and no question, of which the answer could not be guessed.
+            least[slot] = min(least[slot], height | (value >> np.uint64(16)))
+        filled = 0
+        for slot in range(_HASHES):
+            filled += least[slot] != empty
         if filled == _HASHES:
             return
     for slot in range(_HASHES):
