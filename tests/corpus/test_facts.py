@@ -1,6 +1,8 @@
 import random
 from pathlib import Path
 
+import numpy as np
+
 from tutelage.corpus.facts import EXCERPT, SAMPLES, Facts, excerpt, size
 
 
@@ -31,6 +33,26 @@ def test_samples_are_drawn_from_all_of_it() -> None:
     drawn = [one["id"] for one in counted(range(10_000)).shown("kept")]
     assert min(drawn) < 3000
     assert max(drawn) > 7000
+
+
+def test_many_at_once_are_as_one_by_one() -> None:
+    draw = random.Random(4)
+    for count in (0, 1, SAMPLES, 200):
+        one, many = Facts(), Facts()
+        for facts in (one, many):
+            facts.add("languages", "en", 5, 50)
+            facts.sample("kept", "first", {"row": "first"})
+        keys = [draw.choice(["en", "zh", "", "a\tb"]) for _ in range(count)]
+        sizes = np.array([draw.randrange(1 << 40) for _ in range(count)], np.int64)
+        ids = [f"{draw.randrange(50)}{chr(0xD800)}" for _ in range(count)]
+        for place, (key, weight, id) in enumerate(zip(keys, sizes.tolist(), ids, strict=True)):
+            one.add("languages", key, 1, weight)
+            one.add("sums", key, weight)
+            one.sample("kept", id, {"row": place})
+        many.add_all("languages", keys, 1, sizes)
+        many.add_all("sums", keys, sizes)
+        many.sample_all("kept", ids, lambda place: {"row": place})
+        assert (many.tables, many.samples) == (one.tables, one.samples)
 
 
 def test_sizes_and_excerpts() -> None:

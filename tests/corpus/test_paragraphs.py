@@ -2,6 +2,7 @@ import itertools
 import pickle
 import random
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -24,7 +25,29 @@ def story(seed: int, lines: int = 4) -> list[str]:
     return [" ".join("".join(draw.choices("abcdefgh", k=6)) for _ in range(15)) + "." for _ in range(lines)]
 
 
-def stripped(texts: Sequence[str], least: int = 3, sizes: Sequence[int] = (), **how: object) -> Stripped:
+class Passage(NamedTuple):
+    row: int
+    passage: int
+    edited: bool
+    text: str
+
+
+class Result(NamedTuple):
+    texts: hashing.pa.Array
+    removed: list[Passage]
+
+
+def told(texts: Sequence[str], first: int, result: Stripped) -> list[Passage]:
+    """The passages that went; the row is of the document among those of all parts."""
+    data = hashing.column(texts).data
+    rows, passages, edited, starts, ends = (values.tolist() for values in result.removed)
+    return [
+        Passage(first + row, passage, changed, bytes(data[start:end]).decode())
+        for row, passage, changed, start, end in zip(rows, passages, edited, starts, ends, strict=True)
+    ]
+
+
+def stripped(texts: Sequence[str], least: int = 3, sizes: Sequence[int] = (), **how: object) -> Result:
     """All four steps, in parts of the given sizes and a last one; the parts of the result put together."""
     edges = [0, *itertools.accumulate(sizes), len(texts)]
     parts = [texts[a:b] for a, b in itertools.pairwise(edges)]
@@ -35,14 +58,11 @@ def stripped(texts: Sequence[str], least: int = 3, sizes: Sequence[int] = (), **
     index = Index(found, said)
     results = [strip(part, first, index) for first, part in zip(edges, parts, strict=False)]
     again = [strip(part, first, index, passages(part)) for first, part in zip(edges, parts, strict=False)]
-    assert [(one.texts, one.removed) for one in again] == [(one.texts, one.removed) for one in results]
+    assert [one.texts for one in again] == [one.texts for one in results]
+    removed = [told(*one) for one in zip(parts, edges, results, strict=False)]
+    assert [told(*one) for one in zip(parts, edges, again, strict=False)] == removed
     kept = [text for result in results for text in result.texts.to_pylist()]
-    removed = [
-        one._replace(row=one.row + first)
-        for first, result in zip(edges, results, strict=False)
-        for one in result.removed
-    ]
-    return Stripped(hashing.pa.array(kept, hashing.pa.large_string()), removed)
+    return Result(hashing.pa.array(kept, hashing.pa.large_string()), [one for part in removed for one in part])
 
 
 def around(advert: str, seed: int) -> str:
@@ -138,7 +158,7 @@ def test_headings_tables_lists_and_blank_lines_keep_their_places() -> None:
     heading = "## The many wooden rowing boats of Harlow and what it costs to hire them by the hour or by the day"
     row = "| boat | length in metres | number of seats | price by the hour | price by the day | remarks on it |"
     texts = [f"# {seed}\n\n{heading}\n\n{row}\n|---|\n\n- {story(seed)[0]}\n- {ADVERT}\n- end\n" for seed in range(4)]
-    expected = [text.replace(f"- {ADVERT}\n", "") if place else text for place, text in enumerate(texts)]
+    expected = [text.replace(f"- {ADVERT}\n", "").strip("\n") if place else text for place, text in enumerate(texts)]
     assert stripped(texts).texts.to_pylist() == expected
 
 
@@ -148,6 +168,8 @@ def test_headings_tables_lists_and_blank_lines_keep_their_places() -> None:
         ("{a}", ""),
         ("{a}\n", ""),
         ("{a}\n\nx", "x"),
+        ("\n\n{a}\n\n\nx\n\n\n\n", "x"),
+        ("\n \n{a}\n\nx\n\n \n", " \nx\n\n "),
         ("x\n\n{a}", "x"),
         ("x\n\n{a}\n\ny", "x\n\ny"),
         ("x\n{a}\ny", "x\ny"),
@@ -181,6 +203,18 @@ def test_ranks_choose_who_keeps_and_the_refused_do_not_count() -> None:
     assert ADVERT in stripped(texts, alive=alive).texts[1].as_py()
     alive[1] = False
     assert stripped(texts, alive=alive).texts.to_pylist() == texts
+
+
+def test_a_text_that_goes_for_another_reason_is_left_alone() -> None:
+    texts = [around(ADVERT, seed) for seed in range(4)]
+    found = repeated([passages(texts)], [4], least=3)
+    index = Index(found, wordings(texts, 0, found))
+    for known in (None, passages(texts)):
+        result = strip(texts, 0, index, known, np.array([True, True, False, True]))
+        assert [ADVERT in text for text in result.texts.to_pylist()] == [True, False, True, False]
+        assert result.removed.rows.tolist() == [1, 3]
+        result = strip(texts, 0, index, known, np.array([False, True, True, True]))
+        assert [ADVERT in text for text in result.texts.to_pylist()] == [True, False, False, False]
 
 
 def test_wordings_and_counts_are_told() -> None:

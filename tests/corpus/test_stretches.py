@@ -7,7 +7,7 @@ import numpy as np
 
 from tutelage.corpus import stretches, tables
 from tutelage.corpus.facts import Facts
-from tutelage.corpus.parts import Bench, strings
+from tutelage.corpus.parts import Bench
 from tutelage.records import Document
 
 LENGTH = 40
@@ -31,16 +31,15 @@ def done(
     for number, (first, last) in enumerate(itertools.pairwise(edges)):
         stays = np.array([place not in gone for place in range(first, last)], dtype=bool)
         some = list(documents[first:last])
-        texts = strings([one.text for one in some])
-        left = stretches.Left(some, texts, stays, tables.refusal_table([]), Facts())
+        left = stretches.Left(tables.document_table(some), stays, tables.refusal_table([]), Facts())
         stretches.write(bench, number, left, LENGTH)
     stretches.settle(bench, sizes, LENGTH, at_once)
     found_texts: list[str] = []
     removed: list[tuple[int, str]] = []
     for number, first in enumerate(edges[:-1]):
         left = stretches.read(bench, number)
-        found = stretches.cut(bench, number, left, sizes, LENGTH)
-        found_texts += [one.text for one in left.documents]
+        left, found = stretches.cut(bench, number, left, sizes, LENGTH)
+        found_texts += left.documents.column("text").to_pylist()
         removed += [(first + one.row, one.original) for one in found]
     return found_texts, removed
 

@@ -37,14 +37,17 @@ def sign_table() -> npt.NDArray[np.uint8]:
     return table
 
 
-def without(text: Text, starts: Places, ends: Places) -> pa.LargeStringArray:
-    """The texts without some stretches of their bytes, which may overlap; each lies within one text."""
-    order = np.argsort(starts, kind="stable")
-    low = starts[order]
-    high = np.maximum.accumulate(ends[order]) if len(order) else ends
-    low = np.maximum(low, np.concatenate((low[:1], high[:-1])))
-    some = low < high
-    low, high = low[some], high[some]
+def without(text: Text, starts: Places, ends: Places, trimmed: bool = False) -> pa.LargeStringArray:
+    """The texts without some stretches of their bytes, which may overlap; each lies within one text.
+
+    Args:
+        trimmed: whether a text that loses something also loses the line breaks at its ends.
+    """
+    low, high = _apart(starts, ends)
+    if trimmed and len(low):
+        more = np.empty((2, 2 * len(low)), np.int64)
+        count = _breaks(text.data, text.offsets, low, high, *more)
+        low, high = _apart(np.append(low, more[0, :count]), np.append(high, more[1, :count]))
     first, last = text.offsets[:1], text.offsets[-1:]
     kept = zip(np.concatenate((first, high)).tolist(), np.concatenate((low, last)).tolist(), strict=True)
     data = memoryview(cast("Any", np.ascontiguousarray(text.data)))
@@ -54,6 +57,46 @@ def without(text: Text, starts: Places, ends: Places) -> pa.LargeStringArray:
     return pa.LargeStringArray.from_buffers(
         len(text), pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(packed)
     )
+
+
+def _apart(starts: Places, ends: Places) -> tuple[Places, Places]:
+    """The same stretches in order, and none over another."""
+    order = np.argsort(starts, kind="stable")
+    low = starts[order]
+    high = np.maximum.accumulate(ends[order]) if len(order) else ends
+    low = np.maximum(low, np.concatenate((low[:1], high[:-1])))
+    some = low < high
+    return low[some], high[some]
+
+
+@compiled
+def _breaks(data: Any, offsets: Any, low: Any, high: Any, starts: Any, ends: Any) -> Any:
+    """From where to where each text that loses something holds nothing but line breaks and what it loses, at its start
+    and at its end; gives how many such places."""
+    found, first, row = 0, 0, np.searchsorted(offsets, low[0], side="right") - 1
+    while first < len(low):
+        while offsets[row + 1] <= low[first]:
+            row += 1
+        start, end = offsets[row], offsets[row + 1]
+        last = first
+        while last < len(low) and low[last] < end:
+            last += 1
+        place, gone = start, first
+        while place < end and (data[place] == 10 or (gone < last and low[gone] == place)):
+            if gone < last and low[gone] == place:
+                place, gone = high[gone], gone + 1
+            else:
+                place += 1
+        starts[found], ends[found] = start, place
+        tail, gone = end, last - 1
+        while tail > place and (data[tail - 1] == 10 or (gone >= first and high[gone] == tail)):
+            if gone >= first and high[gone] == tail:
+                tail, gone = low[gone], gone - 1
+            else:
+                tail -= 1
+        starts[found + 1], ends[found + 1] = tail, end
+        found, first = found + 2, last
+    return found
 
 
 @compiled

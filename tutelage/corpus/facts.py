@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 SAMPLES = 12
 EXCERPT = 600
@@ -36,6 +39,16 @@ class Facts:
         for place, amount in enumerate(amounts):
             row[place] += amount
 
+    def add_all(self, table: str, keys: Sequence[str], *amounts: npt.ArrayLike) -> None:
+        """Adds to the row of each key, as `add` does for one; a number for all stands for as many."""
+        places: dict[str, int] = {}
+        rows = np.array([places.setdefault(key, len(places)) for key in keys], np.int64)
+        sums = np.zeros((len(places), len(amounts)), np.int64)
+        for column, amount in enumerate(amounts):
+            np.add.at(sums[:, column], rows, np.asarray(amount, np.int64))
+        for key, row in zip(places, sums.tolist(), strict=True):
+            self.add(table, key, *row)
+
     def add_histogram(self, name: str, counts: Sequence[int]) -> None:
         known = self.histograms.setdefault(name, [0] * len(counts))
         for place, count in enumerate(counts):
@@ -43,12 +56,18 @@ class Facts:
 
     def sample(self, kind: str, id: str, sample: dict[str, Any], most: int = SAMPLES) -> None:
         """Keeps the sample if it is one of the few."""
-        rank = hashlib.blake2b(f"{kind}\0{id}".encode("utf-8", "replace"), digest_size=8).hexdigest()
+        rank = _rank(kind, id)
         known = self.samples.setdefault(kind, [])
         if len(known) < most or rank < known[-1][0]:
             known.append((rank, sample))
             known.sort(key=lambda one: one[0])
             del known[most:]
+
+    def sample_all(self, kind: str, ids: Sequence[str], sample: Callable[[int], dict[str, Any]]) -> None:
+        """Keeps those of many samples that are among the few; only these are made, each from its place."""
+        ranks = [_rank(kind, id) for id in ids]
+        for place in heapq.nsmallest(SAMPLES, range(len(ids)), key=ranks.__getitem__):
+            self.sample(kind, ids[place], sample(place))
 
     def merge(self, other: Facts, most: int = SAMPLES) -> None:
         """Adds what was counted elsewhere."""
@@ -83,6 +102,10 @@ class Facts:
         facts.tables, facts.histograms = plain["tables"], plain["histograms"]
         facts.samples = {kind: [(rank, one) for rank, one in rows] for kind, rows in plain["samples"].items()}
         return facts
+
+
+def _rank(kind: str, id: str) -> str:
+    return hashlib.blake2b(f"{kind}\0{id}".encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def excerpt(text: str) -> str:

@@ -7,7 +7,7 @@ but the document itself. What goes, goes with its rule and reason; of what passe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -161,7 +161,7 @@ def count_refusal(facts: Facts, refusal: Refusal) -> None:
     document, rule = refusal.document, refusal.rule
     weight = size(document.text)
     facts.add("rules", rule, 1, weight)
-    facts.add("source_rules", f"{shelf(document)}\t{rule}", 1, weight)
+    facts.add("source_rules", f"{shelf(document.source, document.metadata)}\t{rule}", 1, weight)
     facts.sample(
         f"refused\t{rule}", document.id + document.source,
         {"id": document.id, "source": document.source, "language": document.language,
@@ -169,10 +169,9 @@ def count_refusal(facts: Facts, refusal: Refusal) -> None:
     )  # fmt: skip
 
 
-def shelf(document: Document) -> str:
+def shelf(source: str, metadata: Mapping[str, str]) -> str:
     """What a document's source is counted under: of a file in a folder the folder."""
-    file = document.metadata.get("file", "")
-    return document.source.rpartition("/")[0] if document.source == file and "/" in file else document.source
+    return source.rpartition("/")[0] if "/" in source and source == metadata.get("file") else source
 
 
 def _read(
@@ -187,7 +186,7 @@ def _read(
                 continue
             weight = size(found.text)
             facts.add("read", "all", 1, weight)
-            facts.add("read_sources", shelf(found), 1, weight)
+            facts.add("read_sources", shelf(found.source, found.metadata), 1, weight)
             facts.add("read_licences", found.licence or licences.UNKNOWN, 1, weight)
             yield found, rules.cards[row.card]
 

@@ -19,6 +19,8 @@ LONG = 16
 _TURNS = 16
 """Changed copies that are looked for in one line."""
 _THERE, _GONE, _STAYS = range(3)
+UNSEEN, BRIEFLY, CLOSELY = range(3)
+"""How a text is looked at: not at all; only if it holds enough of some passage to be a changed copy; in any case."""
 _REST = 24
 """Bytes of letters around a passage in its line that are too few to stay alone."""
 
@@ -70,7 +72,7 @@ class Marks(NamedTuple):
 
 
 @compiled
-def mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any, exact: Any) -> Any:
+def mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any, look: Any) -> Any:
     """Finds what is to be left out of each text; gives how many stretches."""
     kept = np.zeros(len(book.keys), dtype=np.bool_)
     tally = np.zeros(len(book.sizes), dtype=np.int64)
@@ -82,11 +84,13 @@ def mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any,
     found = 0
     data, starts, breaks = page.data, page.starts, page.breaks
     for row in range(len(offsets) - 1):
+        if look[row] == UNSEEN:
+            continue
         start, end = offsets[row], offsets[row + 1]
         count = units(page.data, start, end, table, page.hashes, page.starts, page.ends)
         if count >= RUN:
             runs(page.hashes, count, RUN, page.runs)
-        if not exact[row] and _hits(page.runs, count - RUN + 1, book) < least:
+        if look[row] == BRIEFLY and _hits(page.runs, count - RUN + 1, book) < least:
             continue
         part(page.data, start, count, page.starts, page.ends, page.breaks)
         page.breaks[count] = 2

@@ -37,7 +37,7 @@ from tutelage.corpus.hashing import (
     widest,
 )
 from tutelage.corpus.lookup import filter_of, table_of
-from tutelage.corpus.marking import LONG, RUN, Book, Marks, Page, mark
+from tutelage.corpus.marking import BRIEFLY, CLOSELY, LONG, RUN, UNSEEN, Book, Marks, Page, mark
 from tutelage.corpus.sentences import LETTERS, Rows, found_in
 
 DOCUMENTS = 10
@@ -68,22 +68,24 @@ class Repeated(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """A passage that was left out."""
+    """Passages that were left out, document by document."""
 
-    row: int
-    """Of the document in its part."""
-    key: int
-    """Of the repeated passage."""
-    edited: bool
+    rows: Rows
+    """The row of the document in its part."""
+    passages: Places
+    """The place of the repeated passage among all."""
+    edited: npt.NDArray[np.bool_]
     """Whether it is a changed copy."""
-    text: str
+    starts: Places
+    """The first byte that went, in the column of texts."""
+    ends: Places
 
 
 class Stripped(NamedTuple):
     """What `strip` gives."""
 
     texts: pa.LargeStringArray
-    removed: list[Removed]
+    removed: Removed
 
 
 def passages(texts: Texts) -> Passages:
@@ -167,10 +169,10 @@ class Index:
             np.append(starts, len(order)), owners[order], places[order], sizes, np.array(chosen, dtype=np.int64),
         )  # fmt: skip
 
-    def mark(self, text: Text, first: int, exact: npt.NDArray[np.bool_]) -> tuple[Marks, int]:
-        """What is to be left out of texts, in room for more, and how many stretches that is.
+    def mark(self, text: Text, first: int, look: npt.NDArray[np.uint8]) -> Removed:
+        """What is to be left out of texts.
 
-        exact: (texts,) those that may hold a repeated passage as it is.
+        look: (texts,) `UNSEEN`, `BRIEFLY`, or `CLOSELY` for those that may hold a repeated passage as it is.
         """
         room = widest(text.offsets, 0, len(text)) + 1
         page = Page(
@@ -183,34 +185,33 @@ class Index:
             np.empty(most, np.int32), np.empty(most, np.int64), np.empty(most, np.bool_), np.empty(most, np.int64),
             np.empty(most, np.int64),
         )  # fmt: skip
-        return marks, mark(page, text.offsets, first, folded(digits=False), self.book, marks, exact)
+        count = mark(page, text.offsets, first, folded(digits=False), self.book, marks, look)
+        return Removed(*(values[:count].copy() for values in marks))
 
 
-def strip(texts: Texts, first: int, index: Index, known: Passages | None = None) -> Stripped:
+def strip(
+    texts: Texts, first: int, index: Index, known: Passages | None = None, stays: npt.NDArray[np.bool_] | None = None
+) -> Stripped:
     """Leaves out repeated passages, but each once where it stays, and says what went.
 
-    A line that nothing is left of goes with its line break, and of two blank lines around it one. Headings and
-    rows of tables stay.
+    A line that nothing is left of goes with its line break, and of two blank lines around it one; of a text that loses
+    something the line breaks at its ends go too. Headings and rows of tables stay.
 
     Args:
         first: the number of the part's first document.
         known: what `passages` gave of these texts: then fewer of them are looked at closely.
+        stays: which texts are looked at; the others are left as they are, and no passage stays in them.
 
     Source: the share of a changed copy is a containment, Broder 1997.
     """
     text = column(texts)
-    exact = np.full(len(text), known is None)
+    look = np.full(len(text), CLOSELY if known is None else BRIEFLY, np.uint8)
     if known is not None:
-        exact[known.documents[np.isin(known.keys, index.found.keys)]] = True
-    marks, count = index.mark(text, first, exact)
-    rows, which, edited, starts, ends = (values[:count] for values in marks)
-    removed = [
-        Removed(row, int(index.found.keys[key]), changed, bytes(text.data[start:end]).decode("utf-8", "replace"))
-        for row, key, changed, start, end in zip(
-            rows.tolist(), which.tolist(), edited.tolist(), starts.tolist(), ends.tolist(), strict=True
-        )
-    ]
-    return Stripped(without(text, starts, ends), removed)
+        look[known.documents[np.isin(known.keys, index.found.keys)]] = CLOSELY
+    if stays is not None:
+        look[~stays] = UNSEEN
+    removed = index.mark(text, first, look)
+    return Stripped(without(text, removed.starts, removed.ends, trimmed=True), removed)
 
 
 def _runs(text: Text) -> tuple[Hashes, Places, Places, Places]:

@@ -8,7 +8,6 @@ documented object is no part of any.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +28,8 @@ LEAST = 20
 class Left(NamedTuple):
     """A part of the corpus on its way out."""
 
-    documents: list[Document]
+    documents: pa.Table
     """All of them, also those that go."""
-    texts: pa.LargeStringArray
-    """Theirs, as a column."""
     stays: npt.NDArray[np.bool_]
     refused: pa.Table
     facts: Facts
@@ -53,7 +50,7 @@ def write(bench: parts.Bench, number: int, left: Left, length: int) -> None:
     found = substrings.anchors(_bodies(left), length)
     with parts.beside(bench.stripped(number)) as folder:
         # As they are, so that one document can be looked up without the others.
-        parts.write_table(folder / "documents.arrow", tables.document_table(left.documents, left.texts), packed=False)
+        parts.write_table(folder / "documents.arrow", left.documents, packed=False)
         parts.write_table(folder / "refused.arrow", left.refused)
         np.save(folder / "stays.npy", left.stays)
         for name, values in found._asdict().items():
@@ -64,10 +61,8 @@ def write(bench: parts.Bench, number: int, left: Left, length: int) -> None:
 def read(bench: parts.Bench, number: int) -> Left:
     """What `write` put down."""
     folder = bench.stripped(number)
-    table = parts.read_table(folder / "documents.arrow")
     return Left(
-        tables.unpacked(table),
-        parts.read_texts(table),
+        parts.read_table(folder / "documents.arrow"),
         np.load(folder / "stays.npy"),
         parts.read_table(folder / "refused.arrow"),
         Facts.read(folder / "facts.json"),
@@ -96,17 +91,21 @@ def settle(bench: parts.Bench, sizes: Sequence[int], length: int, at_once: int =
             np.save(folder / f"{number:05d}.npy", rows[:, edges[number] : edges[number + 1]])
 
 
-def cut(bench: parts.Bench, number: int, left: Left, sizes: Sequence[int], length: int) -> list[Cut]:
-    """Leaves the stretches out of the documents of ``left``, and says what went."""
+def cut(bench: parts.Bench, number: int, left: Left, sizes: Sequence[int], length: int) -> tuple[Left, list[Cut]]:
+    """What is left without the stretches, and what went."""
     documents, places, keepers, spots = np.load(bench.met() / f"{number:05d}.npy")
     met = substrings.Meetings(documents, places, keepers, spots, length)
     originals = _originals(bench, sizes, met.wanted)
     texts = {place: python_docs.body(document) for place, document in originals.items()}
     done = substrings.cut(_bodies(left), sum(sizes[:number]), met, texts)
-    for row in {one.row for one in done.removed}:
-        document = left.documents[row]
-        left.documents[row] = replace(document, text=heading(document) + done.texts[row].as_py().strip("\n"))
-    return [Cut(one.row, originals[one.original].id, one.text) for one in done.removed]
+    rows = sorted({one.row for one in done.removed})
+    fresh = {
+        row: heading(document) + done.texts[row].as_py().strip("\n")
+        for row, document in zip(rows, tables.unpacked(left.documents, rows), strict=True)
+    }
+    documents = tables.with_column(left.documents, "text", replaced(parts.read_texts(left.documents), fresh))
+    removed = [Cut(one.row, originals[one.original].id, one.text) for one in done.removed]
+    return left._replace(documents=documents), removed
 
 
 def heading(document: Document) -> str:
@@ -117,7 +116,7 @@ def heading(document: Document) -> str:
 def _bodies(left: Left) -> pa.LargeStringArray:
     """The texts without headings; of a document that goes nothing."""
     gone = dict.fromkeys(np.flatnonzero(~left.stays).tolist(), "")
-    return replaced(python_docs.bodies(left.documents, left.texts), gone)
+    return replaced(tables.bodies(left.documents), gone)
 
 
 def _anchors(folder: Path, low: int, high: int) -> substrings.Anchors:
@@ -133,6 +132,6 @@ def _originals(bench: parts.Bench, sizes: Sequence[int], wanted: npt.NDArray[np.
     found: dict[int, Document] = {}
     for part in np.unique(np.searchsorted(edges, wanted, side="right") - 1).tolist():
         some = wanted[(wanted >= edges[part]) & (wanted < edges[part + 1])]
-        table = parts.read_table(bench.stripped(part) / "documents.arrow").take(parts.numbers(some - edges[part]))
-        found |= zip(some.tolist(), tables.unpacked(table), strict=True)
+        table = parts.read_table(bench.stripped(part) / "documents.arrow")
+        found |= zip(some.tolist(), tables.unpacked(table, some - edges[part]), strict=True)
     return found

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import compute
 
-from tutelage.corpus.parts import strings
+from tutelage.corpus import python_docs
+from tutelage.corpus.hashing import replaced
+from tutelage.corpus.parts import numbers, read_texts, strings
 from tutelage.records import Document
 
 SHOWN = 400
@@ -72,8 +77,10 @@ def packed(metadata: dict[str, str]) -> str:
     return json.dumps(metadata, ensure_ascii=False, sort_keys=True)
 
 
-def unpacked(table: pa.Table) -> list[Document]:
-    """The documents of a table."""
+def unpacked(table: pa.Table, rows: Sequence[int] | npt.NDArray[np.int64] | None = None) -> list[Document]:
+    """The documents of a table, or those in some rows."""
+    if rows is not None:
+        table = table.take(numbers(np.array(rows, np.int64)))
     columns = (table.column(name).to_pylist() for name in DOCUMENT)
     return [
         Document(
@@ -82,6 +89,24 @@ def unpacked(table: pa.Table) -> list[Document]:
         )
         for id, text, source, licence, language, split, metadata in zip(*columns, strict=True)
     ]  # fmt: skip
+
+
+def with_column(table: pa.Table, name: str, values: pa.LargeStringArray) -> pa.Table:
+    """The table with other values in a column."""
+    return table.set_column(table.schema.get_field_index(name), name, values)
+
+
+def known(table: pa.Table) -> list[dict[str, str]]:
+    """The metadata of each document."""
+    return orjson.loads(f"[{','.join(table.column('metadata').to_pylist())}]")
+
+
+def bodies(table: pa.Table) -> pa.LargeStringArray:
+    """The texts without the headings of documented objects, as `python_docs.body` gives them."""
+    ask: Any = compute
+    rows = np.flatnonzero(ask.match_substring(table.column("metadata"), '"kind"').to_pylist())
+    found = zip(rows.tolist(), map(python_docs.body, unpacked(table, rows)), strict=True)
+    return replaced(read_texts(table), dict(found))
 
 
 def _table(names: Sequence[str], rows: Sequence[tuple[str, ...]]) -> pa.Table:

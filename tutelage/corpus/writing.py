@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyarrow import compute
 
 from tutelage.corpus import (
     cleaning,
@@ -24,7 +26,7 @@ from tutelage.corpus import (
     tables,
 )
 from tutelage.corpus.facts import Facts, excerpt, size
-from tutelage.corpus.hashing import replaced
+from tutelage.corpus.hashing import column
 from tutelage.corpus.judging import Clock, Rules, Told, count_refusal, shelf
 from tutelage.corpus.languages import length
 from tutelage.corpus.tables import Refusal
@@ -34,6 +36,7 @@ from tutelage.run import write_json
 Stays = npt.NDArray[np.bool_]
 """Of each document of a part whether it stays."""
 
+SIDES = ("train", "held_out")
 LENGTHS = 24
 """Bins of the histogram of lengths: powers of two, in characters."""
 WORDINGS = "passages.json"
@@ -84,8 +87,8 @@ def strip(rules: Rules, number: int) -> Told:
     left = _stripped(rules, number, clock)
     stretches.write(bench, number, left, rules.stretches)
     clock.lap("keys of stretches")
-    stay = np.flatnonzero(left.stays).tolist()
-    return Told(len(stay), sum(size(left.documents[row].text) for row in stay), clock.seconds)
+    weights = np.diff(column(parts.read_texts(left.documents)).offsets)[left.stays]
+    return Told(len(weights), int(weights.sum()), clock.seconds)
 
 
 def apply(rules: Rules, number: int) -> Told:
@@ -102,20 +105,17 @@ def apply(rules: Rules, number: int) -> Told:
         clock.lap("long stretches")
     else:
         left = _stripped(rules, number, clock)
-    documents, texts, stays, refused, facts = left
+    documents, stays, refused, facts = left
     held = parts.read_table(bench.settled() / f"{number:05d}.arrow", ("held_out",)).column(0).to_pylist()
-    profiles = parts.read_table(bench.judged(number) / "documents.arrow", ("profile",)).column(0).to_pylist()
-    rows = np.flatnonzero(stays)
-    whole: list[Document] = []
-    for row in rows.tolist():
-        whole.append(replace(documents[row], split="held_out" if held[row] else "train"))
-        facts.add("profiles", profiles[row], 1, size(documents[row].text))
-    kept = _parted(rules, list(cut(whole, rules.max_characters)))
-    texts = texts.take(parts.numbers(rows)) if len(kept) == len(whole) else None
-    for document in kept:
-        _count(document, facts)
+    profiles = parts.read_table(bench.judged(number) / "documents.arrow", ("profile",))
+    rows = parts.numbers(np.flatnonzero(stays))
+    whole = tables.with_column(documents, "split", parts.strings([SIDES[one] for one in held])).take(rows)
+    weights = np.diff(column(parts.read_texts(whole)).offsets)
+    facts.add_all("profiles", profiles.take(rows).column(0).to_pylist(), 1, weights)
+    kept = _parted(rules, _in_pieces(whole, rules.max_characters))
+    _count(kept, facts)
     with parts.beside(bench.applied(number)) as folder:
-        tables.write(folder / "documents.parquet", tables.document_table(kept, texts))
+        tables.write(folder / "documents.parquet", kept)
         tables.write(folder / "refused.parquet", pa.concat_tables([early, refused]))
         facts.write(folder / "facts.json")
     clock.lap("writing")
@@ -125,50 +125,51 @@ def apply(rules: Rules, number: int) -> Told:
 def _stripped(rules: Rules, number: int, clock: Clock) -> stretches.Left:
     """A part without copies, unlikely text and repeated passages."""
     facts = Facts()
-    table = parts.read_table(rules.bench.judged(number) / "documents.arrow", tables.DOCUMENT)
+    documents = parts.read_table(rules.bench.judged(number) / "documents.arrow", tables.DOCUMENT)
     verdicts = parts.read_table(rules.bench.settled() / f"{number:05d}.arrow")
-    documents, texts = tables.unpacked(table), parts.read_texts(table)
-    stays = np.array([rule == "" for rule in verdicts.column("rule").to_pylist()], dtype=bool)
-    refused = [
-        Refusal(documents[row], *(verdicts.column(name)[row].as_py() for name in ("rule", "reason", "duplicate_of")))
-        for row in np.flatnonzero(~stays).tolist()
-    ]
+    columns = (verdicts.column(name).to_pylist() for name in ("rule", "reason", "duplicate_of"))
+    stays = np.ones(len(documents), dtype=bool)
+    refused = _refuse(documents, stays, {row: one for row, one in enumerate(zip(*columns, strict=True)) if one[0]})
     clock.lap("reading")
-    _by_letters(rules, documents, texts, stays, refused)
+    refused += _by_letters(rules, documents, stays)
     clock.lap("letters")
-    shorter = _without_repeats(rules, number, documents, texts, stays, refused, facts)
-    for row, text in shorter.items():
-        documents[row] = replace(documents[row], text=text)
+    left, more = _without_repeats(rules, number, documents, stays, facts)
+    refused += more
     clock.lap("repeated paragraphs")
     for refusal in refused:
         count_refusal(facts, refusal)
-    return stretches.Left(documents, replaced(texts, shorter), stays, tables.refusal_table(refused), facts)
+    return stretches.Left(left, stays, tables.refusal_table(refused), facts)
 
 
-def _without_stretches(rules: Rules, number: int, left: stretches.Left) -> stretches.Left:
+def _refuse(documents: pa.Table, stays: Stays, verdicts: Mapping[int, Sequence[str]]) -> list[Refusal]:
+    """Lets documents go; by row, in order, the rule and the reason, and for a copy what stands for it."""
+    rows = list(verdicts)
+    stays[rows] = False
+    gone = tables.unpacked(documents, rows)
+    return [Refusal(document, *verdict) for document, verdict in zip(gone, verdicts.values(), strict=True)]
+
+
+def _without_stretches(rules: Rules, number: int, before: stretches.Left) -> stretches.Left:
     """What `_stripped` gave without long stretches; a document of which next to nothing is left goes."""
-    before = list(left.documents)
-    removed = stretches.cut(rules.bench, number, left, sizes(rules), rules.stretches)
-    refused: list[Refusal] = []
+    left, removed = stretches.cut(rules.bench, number, before, sizes(rules), rules.stretches)
+    rows = sorted({one.row for one in removed})
+    whole = dict(zip(rows, tables.unpacked(before.documents, rows), strict=True))
     for one in removed:
-        document = before[one.row]
+        document = whole[one.row]
         left.facts.add("stretches", "all", 1, size(one.text))
         left.facts.sample(
             "stretches", f"{document.id}\t{one.text}",
             {"id": document.id, "source": document.source, "language": document.language,
              "name": document.metadata.get("name", ""), "original": one.original, "text": excerpt(one.text)},
         )  # fmt: skip
-    cut_rows = sorted({one.row for one in removed})
-    for row in cut_rows:
-        if _says_nothing(rules, left.documents[row].text.removeprefix(stretches.heading(before[row]))):
-            left.stays[row] = False
-            refused.append(Refusal(before[row], *ONLY_REPEATS))
-            count_refusal(left.facts, refused[-1])
-    left.facts.add("stretch_documents", "all", len(cut_rows))
-    return left._replace(
-        texts=replaced(left.texts, {row: left.documents[row].text for row in cut_rows}),
-        refused=pa.concat_tables([left.refused, tables.refusal_table(refused)]),
-    )
+    texts = parts.read_texts(left.documents)
+    bodies = (texts[row].as_py().removeprefix(stretches.heading(whole[row])) for row in rows)
+    nothing = [row for row, body in zip(rows, bodies, strict=True) if _says_nothing(rules, body)]
+    refused = _refuse(before.documents, left.stays, dict.fromkeys(nothing, ONLY_REPEATS))
+    for refusal in refused:
+        count_refusal(left.facts, refusal)
+    left.facts.add("stretch_documents", "all", len(rows))
+    return left._replace(refused=pa.concat_tables([left.refused, tables.refusal_table(refused)]))
 
 
 def _first(rules: Rules, number: int) -> int:
@@ -197,44 +198,36 @@ def forget() -> None:
         remembered.cache_clear()
 
 
-def _by_letters(
-    rules: Rules, documents: Sequence[Document], texts: pa.LargeStringArray, stays: Stays, refused: list[Refusal]
-) -> None:
+def _by_letters(rules: Rules, documents: pa.Table, stays: Stays) -> list[Refusal]:
     """Leaves out what is unlikely text beside all the rest."""
     rows = np.flatnonzero(stays)
-    bits = _letters(rules).bits(python_docs.bodies(documents, texts).take(parts.numbers(rows)))
-    for row, verdict in zip(rows.tolist(), quality.judge_fluency(bits, rules.quality), strict=True):
-        if verdict:
-            stays[row] = False
-            refused.append(Refusal(documents[row], *verdict))
+    bits = _letters(rules).bits(tables.bodies(documents).take(parts.numbers(rows)))
+    verdicts = quality.judge_fluency(bits, rules.quality)
+    return _refuse(
+        documents, stays, {row: verdict for row, verdict in zip(rows.tolist(), verdicts, strict=True) if verdict}
+    )
 
 
 def _without_repeats(
-    rules: Rules, number: int, documents: Sequence[Document], texts: pa.LargeStringArray, stays: Stays,
-    refused: list[Refusal], facts: Facts,
-) -> dict[int, str]:  # fmt: skip
-    """What the documents with repeated passages are without them; one of which next to nothing is left goes."""
+    rules: Rules, number: int, documents: pa.Table, stays: Stays, facts: Facts
+) -> tuple[pa.Table, list[Refusal]]:
+    """The documents without repeated passages; one of which next to nothing is left goes."""
     if not rules.paragraphs:
-        return {}
-    there = replaced(texts, dict.fromkeys(np.flatnonzero(~stays).tolist(), ""))
-    stripped = paragraphs.strip(
-        there, _first(rules, number), _index(rules), settling.passages(rules.bench.judged(number))
-    )
-    cut: dict[int, int] = {}
-    for one in stripped.removed:
-        cut[one.row] = cut.get(one.row, 0) + 1
-        weight = size(one.text)
-        facts.add("repeated", "edited" if one.edited else "same", 1, weight)
-    found: dict[int, str] = {}
-    for row in cut:
-        text = stripped.texts[row].as_py().strip("\n")
-        if _says_nothing(rules, python_docs.body(replace(documents[row], text=text))):
-            stays[row] = False
-            refused.append(Refusal(documents[row], *ONLY_REPEATS))
-        else:
-            found[row] = text
+        return documents, []
+    texts, removed = paragraphs.strip(
+        parts.read_texts(documents), _first(rules, number), _index(rules),
+        settling.passages(rules.bench.judged(number)), stays,
+    )  # fmt: skip
+    how = ["edited" if edited else "same" for edited in removed.edited.tolist()]
+    facts.add_all("repeated", how, 1, removed.ends - removed.starts)
+    cut = np.unique(removed.rows)
     facts.add("repeated_documents", "all", len(cut))
-    return found
+    left = tables.with_column(documents, "text", texts)
+    bodies = tables.bodies(left)
+    # A character has four bytes at most.
+    short = cut[np.diff(column(bodies).offsets)[cut] < 4 * rules.quality.min_characters].tolist()
+    nothing = [row for row in short if _says_nothing(rules, bodies[row].as_py())]
+    return left, _refuse(documents, stays, dict.fromkeys(nothing, ONLY_REPEATS))
 
 
 def _says_nothing(rules: Rules, body: str) -> bool:
@@ -263,29 +256,50 @@ def cut(documents: Sequence[Document], longest: int) -> Iterator[Document]:
             )  # fmt: skip
 
 
-def _parted(rules: Rules, pieces: Sequence[Document]) -> list[Document]:
+def _in_pieces(documents: pa.Table, longest: int) -> pa.Table:
+    """The documents, the long ones `cut`."""
+    if not longest or max(_lengths(documents), default=0) <= longest:
+        return documents
+    return tables.document_table(list(cut(tables.unpacked(documents), longest)))
+
+
+def _parted(rules: Rules, pieces: pa.Table) -> pa.Table:
     """The pieces; those of the only document there is are parted, else nothing could be held out."""
     if sum(sizes(rules)) > 1 or rules.share <= 0:
-        return list(pieces)
-    values = np.array([splits.value(piece.id, rules.seed) for piece in pieces], np.uint64)
+        return pieces
+    values = np.array([splits.value(id, rules.seed) for id in pieces.column("id").to_pylist()], np.uint64)
     held = splits.held_out(values, values, np.arange(len(pieces)), rules.share)
-    sides = ["held_out" if one else "train" for one in held.tolist()]
-    return [replace(piece, split=side) for piece, side in zip(pieces, sides, strict=True)]
+    return tables.with_column(pieces, "split", parts.strings([SIDES[one] for one in held.tolist()]))
 
 
-def _count(document: Document, facts: Facts) -> None:
-    weight = size(document.text)
-    facts.add("kept", "all", 1, weight, len(document.text))
-    facts.add("sources", shelf(document), 1, weight)
-    facts.add("licences", document.licence, 1, weight)
-    facts.add("languages", document.language, 1, weight)
-    facts.add("splits", document.split, 1, weight)
-    facts.add("kinds", document.metadata.get("kind", "text"), 1, weight)
-    bins = [0] * LENGTHS
-    bins[min(LENGTHS - 1, len(document.text).bit_length())] = 1
-    facts.add_histogram(f"length\t{document.language}", bins)
-    facts.sample(
-        "kept", document.id,
-        {"id": document.id, "source": document.source, "language": document.language,
-         "name": document.metadata.get("name", ""), "text": excerpt(document.text)},
+def _lengths(documents: pa.Table) -> npt.NDArray[np.int64]:
+    """Characters of the texts."""
+    ask: Any = compute
+    lengths = ask.utf8_length(parts.read_texts(documents))
+    return np.frombuffer(lengths.buffers()[1], np.int64, len(lengths))
+
+
+def _count(documents: pa.Table, facts: Facts) -> None:
+    texts = parts.read_texts(documents)
+    weights, lengths = np.diff(column(texts).offsets), _lengths(documents)
+    ids, sources, licences, languages, sides = (
+        documents.column(name).to_pylist() for name in ("id", "source", "licence", "language", "split")
+    )
+    known = tables.known(documents)
+    facts.add_all("kept", ["all"] * len(ids), 1, weights, lengths)
+    facts.add_all("sources", [shelf(*one) for one in zip(sources, known, strict=True)], 1, weights)
+    facts.add_all("licences", licences, 1, weights)
+    facts.add_all("languages", languages, 1, weights)
+    facts.add_all("splits", sides, 1, weights)
+    facts.add_all("kinds", [one.get("kind", "text") for one in known], 1, weights)
+    bins = np.minimum(LENGTHS - 1, np.frexp(lengths)[1])
+    for language in set(languages):
+        own = np.array([one == language for one in languages], dtype=bool)
+        facts.add_histogram(f"length\t{language}", np.bincount(bins[own], minlength=LENGTHS).tolist())
+    facts.sample_all(
+        "kept", ids,
+        lambda row: {
+            "id": ids[row], "source": sources[row], "language": languages[row],
+            "name": known[row].get("name", ""), "text": excerpt(texts[row].as_py()),
+        },
     )  # fmt: skip
