@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tutelage.corpus.edges import framed, line_start, pictures, stretch, whole_line
-from tutelage.corpus.hashing import chain, compiled, runs, units
+from tutelage.corpus.hashing import chain, compiled, mix, units
 from tutelage.corpus.lookup import may_hold, place_of
 from tutelage.corpus.sentences import LETTERS, part
 
@@ -50,7 +50,10 @@ class Page(NamedTuple):
 
     data: Any
     hashes: Any
-    runs: Any
+    hits: Any
+    """The units with which a run of `Book.known` begins, and one beyond all."""
+    numbers: Any
+    """The place of that run in `Book.known`."""
     starts: Any
     ends: Any
     breaks: Any
@@ -82,34 +85,40 @@ def mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any,
         if book.sizes[template] >= LONG:
             least = min(least, np.int64(np.ceil(SHARE * book.sizes[template])))
     found = 0
-    data, starts, breaks = page.data, page.starts, page.breaks
+    data, starts, ends, breaks = page.data, page.starts, page.ends, page.breaks
     for row in range(len(offsets) - 1):
         if look[row] == UNSEEN:
             continue
         start, end = offsets[row], offsets[row + 1]
         count = units(page.data, start, end, table, page.hashes, page.starts, page.ends)
-        if count >= RUN:
-            runs(page.hashes, count, RUN, page.runs)
-        if look[row] == BRIEFLY and _hits(page.runs, count - RUN + 1, book) < least:
+        if _find(page, count, book) < least and look[row] == BRIEFLY:
             continue
         part(page.data, start, count, page.starts, page.ends, page.breaks)
         page.breaks[count] = 2
         page.gone[:count] = _THERE
-        line = 0
+        line, hit = 0, 0
         while line < count:
-            stop = line + 1
+            stop, whole = line + 1, True
+            letters = np.int64(ends[line] - starts[line])
             while breaks[stop] != 2:
+                whole = whole and breaks[stop] == 0
+                letters += ends[stop] - starts[stop]
                 stop += 1
-            letters = page.left[0] = _letters(page, line, stop)
+            while page.hits[hit] < line:
+                hit += 1
+            page.left[0] = letters
             if letters >= SHARE * LETTERS and not framed(data, line_start(data, start, start + starts[line])):
                 number = np.int64(-1)
                 if letters >= LETTERS:
                     number = place_of(chain(page.hashes, line, stop), book.exact, book.keys)
                 if number < 0:
-                    found = _leave_edited(
-                        page, start, end, line, stop, book, kept, tally, seen, marks, found, row, first
-                    )
-                    found = _leave_sentences(page, start, end, line, stop, book, kept, marks, found, row, first)
+                    # To call a function with so many arrays costs more than most lines do.
+                    if page.hits[hit] <= stop - RUN:
+                        found = _leave_edited(
+                            page, start, end, line, stop, hit, book, kept, tally, seen, marks, found, row, first
+                        )
+                    if not whole:
+                        found = _leave_sentences(page, start, end, line, stop, book, kept, marks, found, row, first)
                 elif book.keepers[number] == first + row and not kept[number]:
                     kept[number] = True
                 else:
@@ -119,14 +128,21 @@ def mark(page: Any, offsets: Any, first: Any, table: Any, book: Any, marks: Any,
 
 
 @compiled
-def _hits(words: Any, count: Any, book: Any) -> Any:
-    """How often a run of a text is one of a passage of which changed copies are looked for."""
-    hits = 0
-    for unit in range(count):
-        number = place_of(words[unit], book.table, book.known) if may_hold(words[unit], book.seen) else -1
-        if number >= 0:
-            hits += book.known_starts[number + 1] - book.known_starts[number]
-    return hits
+def _find(page: Any, count: Any, book: Any) -> Any:
+    """Finds the runs of a text that are those of passages of which changed copies are looked for; gives how many runs
+    of passages these are."""
+    hits, total, hashes = 0, 0, page.hashes
+    one = np.uint64(0xD1342543DE82EF95)  # as `hashing.runs` hashes three
+    for unit in range(count - RUN + 1):
+        key = mix((hashes[unit] * one + hashes[unit + 1]) * one + hashes[unit + 2] + np.uint64(RUN))
+        if may_hold(key, book.seen):
+            number = place_of(key, book.table, book.known)
+            if number >= 0:
+                page.hits[hits], page.numbers[hits] = unit, number
+                total += book.known_starts[number + 1] - book.known_starts[number]
+                hits += 1
+    page.hits[hits] = count
+    return total
 
 
 @compiled
@@ -182,27 +198,26 @@ def _leave_sentences(
 
 @compiled
 def _leave_edited(
-    page: Any, start: Any, end: Any, line: Any, stop: Any, book: Any, kept: Any, tally: Any, seen: Any, marks: Any,
-    found: Any, row: Any, first: Any,
+    page: Any, start: Any, end: Any, line: Any, stop: Any, hit: Any, book: Any, kept: Any, tally: Any, seen: Any,
+    marks: Any, found: Any, row: Any, first: Any,
 ) -> Any:  # fmt: skip
-    """Leaves out changed copies of repeated passages: stretches of a line that hold a share of one's runs of units."""
-    words, table, known = page.runs, book.table, book.known
-    total = 0
-    for unit in range(line, stop - RUN + 1):
-        number = place_of(words[unit], table, known) if may_hold(words[unit], book.seen) else -1
-        if number >= 0:
-            total += book.known_starts[number + 1] - book.known_starts[number]
-    if total == 0:
-        return found
+    """Leaves out changed copies of repeated passages: stretches of a line that hold a share of one's runs of units.
+
+    hit: the first of the page's hits in the line.
+    """
+    total, last = 0, hit
+    while page.hits[last] <= stop - RUN:
+        number = page.numbers[last]
+        total += book.known_starts[number + 1] - book.known_starts[number]
+        last += 1
     _guard(page, line, stop, book, kept, first + row)
     owner, place, where = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total, np.int64)
     total = 0
-    for unit in range(line, stop - RUN + 1):
-        number = place_of(words[unit], table, known)
-        if number >= 0:
-            for entry in range(book.known_starts[number], book.known_starts[number + 1]):
-                owner[total], place[total], where[total] = book.owners[entry], book.places[entry], unit
-                total += 1
+    for at in range(hit, last):
+        number = page.numbers[at]
+        for entry in range(book.known_starts[number], book.known_starts[number + 1]):
+            owner[total], place[total], where[total] = book.owners[entry], book.places[entry], page.hits[at]
+            total += 1
     turns = 0
     while turns < _TURNS:
         turns += 1

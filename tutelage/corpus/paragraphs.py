@@ -176,9 +176,9 @@ class Index:
         """
         room = widest(text.offsets, 0, len(text)) + 1
         page = Page(
-            text.data, np.empty(room, np.uint64), np.empty(room, np.uint64), np.empty(room, np.int64),
-            np.empty(room, np.int64), np.empty(room + 1, np.uint8), np.empty(room, np.uint8), np.zeros(1, np.int64),
-            sign_table(),
+            text.data, np.empty(room, np.uint64), np.empty(room, np.int32), np.empty(room, np.int32),
+            np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room + 1, np.uint8),
+            np.empty(room, np.uint8), np.zeros(1, np.int64), sign_table(),
         )  # fmt: skip
         most = 4 * (int(text.offsets[-1] - text.offsets[0]) // LETTERS) + 2 * len(text) + 1
         marks = Marks(
