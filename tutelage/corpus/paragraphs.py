@@ -66,6 +66,13 @@ class Repeated(NamedTuple):
     keepers: Places
     """The number of the document in which it stays."""
 
+    def places(self, keys: Hashes) -> tuple[Places, npt.NDArray[np.bool_]]:
+        """Where keys would stand, and whether they do."""
+        places = np.searchsorted(self.keys, keys)
+        known = places < len(self.keys)
+        known[known] = self.keys[places[known]] == keys[known]
+        return places, known
+
 
 class Removed(NamedTuple):
     """Passages that were left out, document by document."""
@@ -137,13 +144,11 @@ def wordings(texts: Texts, first: int, found: Repeated) -> dict[int, str]:
     """
     text = column(texts)
     keys, rows, starts, ends = found_in(text)
-    place = np.searchsorted(found.keys, keys)
-    place[place == len(found.keys)] = 0
-    stays = np.zeros(len(keys), dtype=bool)
-    if len(found.keys):
-        stays = (found.keys[place] == keys) & (found.keepers[place] == first + rows)
+    place, known = found.places(keys)
+    stays = np.flatnonzero(known)
+    stays = stays[found.keepers[place[stays]] == first + rows[stays]]
     said: dict[int, str] = {}
-    for at in np.flatnonzero(stays).tolist():
+    for at in stays.tolist():
         said.setdefault(int(keys[at]), bytes(text.data[starts[at] : ends[at]]).decode("utf-8", "replace"))
     return said
 
@@ -207,7 +212,8 @@ def strip(
     text = column(texts)
     look = np.full(len(text), CLOSELY if known is None else BRIEFLY, np.uint8)
     if known is not None:
-        look[known.documents[np.isin(known.keys, index.found.keys)]] = CLOSELY
+        _, repeated = index.found.places(known.keys)
+        look[known.documents[repeated]] = CLOSELY
     if stays is not None:
         look[~stays] = UNSEEN
     removed = index.mark(text, first, look)
