@@ -168,4 +168,4 @@ def test_only_lines_that_lost_markup_are_looked_at_again(monkeypatch: pytest.Mon
     ],
 )
 def test_lines_with_edits(edits: list[tuple[int, int, str]], expected: tuple[str, str]) -> None:
-    assert cleaning.touched("abc\ndef\n\nghi", [cleaning.Edit(*edit) for edit in edits]) == expected
+    assert cleaning.touched("abc\ndef\n\nghi", edits) == expected

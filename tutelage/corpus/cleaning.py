@@ -19,8 +19,8 @@ _CONTROL = re.compile(
 )
 """Characters that nobody sees. The joiners of emoji and of Persian or Indian words, U+200C and U+200D, are none."""
 _LINE_ENDS = re.compile(r"\r\n?|\u2028|\u2029|\x85")
-_TRAILING = " \t\u3000\xa0"
 _BLANK_LINES = re.compile(r"\n\n\n\n+")
+_TRAILING = " \t\u3000\xa0"
 _UNSEEN = bytes([*range(9), 11, 12, *range(14, 32), 127])
 
 TAGS = (
@@ -130,12 +130,8 @@ class _Again:
     needed = False
 
 
-class Edit(NamedTuple):
-    """Markup, and what stands for it."""
-
-    start: int
-    end: int
-    left: str
+Edit = tuple[int, int, str]
+"""Markup, from where to where, and what stands for it."""
 
 
 class Once(NamedTuple):
@@ -235,11 +231,12 @@ def _edits(text: str, again: _Again, places: Sequence[int] | None) -> list[Edit]
     for found in _marks(text, places):
         mark = found[0]
         first = mark[0]
+        start, end = found.span()
         if first in "`~":
             left = _without_glued(mark)
             if len(left) == len(mark):
                 continue
-        elif found[1] or _is_code(text, found.start()):
+        elif found[1] or _is_code(text, start):
             continue
         elif first == "&":
             plain = mark.replace("amp;", "") if "amp;" in mark and mark != "&amp;" else mark
@@ -249,13 +246,18 @@ def _edits(text: str, again: _Again, places: Sequence[int] | None) -> list[Edit]
             again.needed = again.needed or left not in "\xa0 \"'"
             left = left.replace("\xa0", " ")
         else:
-            if not again.needed:
-                around = text[max(0, found.start() - 40) : found.start()]
-                begun = around.rfind("<") > around.rfind(">") or around.rfind("&") > around.rfind(";")
-                again.needed = begun or "`" in mark
-            left = _gap(text, found) if _BREAKS.match(mark) else ""
-        edits.append(Edit(*found.span(), left))
+            again.needed = again.needed or "`" in mark or _is_begun(text, max(0, start - 40), start)
+            left = _gap(text, start, end) if _BREAKS.match(mark) else ""
+        edits.append((start, end, left))
     return edits
+
+
+def _is_begun(text: str, start: int, end: int) -> bool:
+    """Whether an element or an escaped character begins that does not end."""
+    opened, escaped = text.rfind("<", start, end), text.rfind("&", start, end)
+    return (opened >= 0 and opened > text.rfind(">", start, end)) or (
+        escaped >= 0 and escaped > text.rfind(";", start, end)
+    )
 
 
 def _edited(text: str, edits: Sequence[Edit]) -> str:
@@ -304,9 +306,9 @@ def _start(text: str, found: re.Match[str]) -> int:
     return found.start() if found[0] == "&lt;" else text.rfind("&lt;", max(0, found.start() - 300), found.start())
 
 
-def _gap(text: str, found: re.Match[str]) -> str:
+def _gap(text: str, start: int, end: int) -> str:
     """What stands for an element that ends a line: nothing where the line ends anyway, else a space."""
-    before, after = text[found.start() - 1 : found.start()], text[found.end() : found.end() + 1]
+    before, after = text[start - 1 : start], text[end : end + 1]
     return "" if before in ("", "\n", " ", "|", ">") or after in ("", "\n", " ", "<") else " "
 
 
