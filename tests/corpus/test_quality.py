@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tutelage.corpus import fluency, quality, rules
+from tutelage.corpus import fluency, looks, quality, rules, statistics
 from tutelage.corpus.quality import Settings, judge
 from tutelage.errors import SettingsError
 
@@ -178,6 +178,37 @@ def test_fluency_is_asked_when_there_is_a_model() -> None:
     assert [verdict and verdict[0] for verdict in found.verdicts] == [None, "gibberish", "unlikely_characters"]
     assert quality.judge_fluency(bits) == found.verdicts
     assert quality.judge_fluency(bits, Settings(off=("gibberish",)))[1] is None
+
+
+def test_runs_of_words_are_counted_where_a_rule_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = column(PROSE, PROSE * 12, MANUAL, MANUAL * 30, POEM, CHINESE * 40, "buy shoes now " * 40, "", *WEB.values())
+    named = ["", "auto", "web", "manual", "book", "poem", *[""] * (len(texts) - 6)]
+    plain = statistics.measure
+
+    def of_all(texts: pa.Array, _: object) -> statistics.Statistics:
+        return plain(texts)
+
+    for profiles in (None, named):
+        quick = judge(texts, profiles=profiles)
+        with monkeypatch.context() as patched:
+            patched.setattr(statistics, "measure", of_all)
+            slow = judge(texts, profiles=profiles)
+        assert (quick.verdicts, quick.profiles) == (slow.verdicts, slow.profiles)
+        for name in slow.margins:
+            assert quick.broken[name].tolist() == slow.broken[name].tolist()
+            assert quick.margins[name].tobytes() == slow.margins[name].tobytes()
+            assert quick.histograms[name].tolist() == slow.histograms[name].tolist()
+        prose = np.isin(quick.profiles, looks.PROSE)
+        assert 0 < prose.sum() < len(texts)
+        assert (np.isnan(quick.statistics["repeated_5"]) == ~prose).all()
+        assert not np.isnan(slow.statistics.table).any()
+
+
+def test_no_rule_asks_for_runs_of_words_but_of_prose() -> None:
+    known = statistics.measure(column(PROSE), np.zeros(1, np.int64))
+    for rule in rules.RULES.values():
+        if np.isnan(rule.measure(rules.Measured(known, np.zeros((1, 2))))).any():
+            assert set(rule.profiles) <= set(looks.PROSE)
 
 
 def test_margins_tell_how_near_a_document_is() -> None:

@@ -124,6 +124,16 @@ def test_any_text_can_be_measured_and_neighbours_do_not_matter(texts: list[str])
         assert together["characters"][place] == len(text)
 
 
+def test_a_long_text_is_prose_or_not_from_its_first_stretch_on() -> None:
+    long = "one two three four five six. " * (counting.STRETCH // 3)
+    texts = column(long, "{" + long, long, "{" + long)
+    known = measure(texts, np.array([-1, -1, 0, 1]))
+    assert np.isnan(known["top_2"]).tolist() == np.isnan(known["repeated_13"]).tolist() == [False, True, True, False]
+    every = measure(texts)
+    for row in (0, 3):
+        assert known.table[row].tolist() == every.table[row].tolist()
+
+
 def test_a_slice_of_a_column_and_small_strings() -> None:
     texts = pa.array(["zero zero", "one", "two words here", ""], pa.string())
     assert measure(texts[1:3])["words"].tolist() == [1, 3]

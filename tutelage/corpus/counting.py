@@ -23,6 +23,7 @@ from tutelage.corpus.characters import (
     step,
 )
 from tutelage.corpus.hashing import compiled, widest
+from tutelage.corpus.looks import is_prose
 from tutelage.corpus.measures import Column
 
 SHORT_LINE = 30
@@ -32,6 +33,8 @@ STRETCH = 1 << 15
 """Words among which repeats are looked for: a long book is read stretch by stretch, in bounded memory. A place has 15
 bits."""
 
+_RUNS = (*range(Column.top_2, Column.repeated_10 + 1), int(Column.repeated_13))
+"""What is counted about runs of words."""
 _NEWLINE, _WIDE = 10, 11
 """Of a byte, beside what a character is: a newline, and one of a character beyond ASCII."""
 
@@ -81,8 +84,8 @@ def _first_gram(table: Any, mask: Any, shorter: Any, word: Any, place: Any) -> A
 
 
 @compiled
-def _repeats(n: Any, room: Any, row: Any, top: Any) -> None:
-    """Words and n-grams of one stretch that come again.
+def _repeats(n: Any, room: Any, row: Any, top: Any, prose: Any) -> None:
+    """Words of one stretch that come again, and if it is prose, n-grams.
 
     ``row`` gains the characters in repeated 5- to 10-grams; ``top`` is the most frequent word's count, and the
     characters of the most frequent 2-, 3- and 4-gram. An n-gram goes by the place where it stood first, and is looked
@@ -94,19 +97,21 @@ def _repeats(n: Any, room: Any, row: Any, top: Any) -> None:
     mask = np.uint64(size - 1)
     table[:size] = 0
     counts[:n] = 0
+    distinct, most = 0, np.int32(0)
     for i in range(n):
         h = units[i]
         first = _first(table, mask, h, h & np.uint64(0xFFFFFFFFFFFF0000), i)
         words[i] = grams[i] = first
-        counts[first] += 1
-    distinct, most = 0, np.int32(0)
-    for i in range(n):
-        distinct += counts[i] > 0
-        most = max(most, counts[i])
+        count = counts[first] + np.int32(1)
+        counts[first] = count
+        distinct += count == 1
+        most = max(most, count)
     row[Column.distinct_words] += distinct
     if most < 2:
         return
     top[0] = max(top[0], np.int64(most))
+    if not prose:
+        return
     # The places from which a longer n-gram may come again: a repeated one, and a repeated one behind it.
     m, before = 0, False
     for i in range(n):
@@ -162,7 +167,9 @@ def _long_repeats(n: Any, m: Any, room: Any, row: Any) -> None:
 
 
 @compiled
-def count_all(data: Any, offsets: Any, classes: Any, marker_keys: Any, marker_values: Any, table: Any) -> None:
+def count_all(
+    data: Any, offsets: Any, classes: Any, marker_keys: Any, marker_values: Any, prose: Any, table: Any
+) -> None:
     stretch = min(widest(offsets, 0, len(offsets) - 1) + 1, STRETCH)
     # Hashes of words, the characters before each; what `_repeats` works with.
     room = (
@@ -188,9 +195,14 @@ def count_all(data: Any, offsets: Any, classes: Any, marker_keys: Any, marker_va
         row = table[d]
         row[Column.bytes], row[Column.newlines] = len(text), newlines
         top[:] = 0
-        _read(text, classes, plain, marker_keys, marker_values, row, top, room, lines, blocks, size - 1)
+        counted = _read(
+            text, classes, plain, marker_keys, marker_values, row, top, room, lines, blocks, size - 1, prose[d]
+        )
         for order in range(4):
             row[Column.top_word + order] = top[order]
+        if not counted:
+            for column in _RUNS:
+                row[column] = np.nan
         found = top[4]
         for bit in range(8):
             row[Column.stop_words] += (found >> bit) & 1
@@ -202,9 +214,10 @@ def count_all(data: Any, offsets: Any, classes: Any, marker_keys: Any, marker_va
 @compiled
 def _read(
     text: Any, classes: Any, plain: Any, marker_keys: Any, marker_values: Any, row: Any, top: Any, room: Any,
-    line_set: Any, block_set: Any, line_mask: Any,
-) -> None:  # fmt: skip
-    """One document, character by character. What belongs to a word, a line or a paragraph is settled at its end."""
+    line_set: Any, block_set: Any, line_mask: Any, prose: Any,
+) -> Any:  # fmt: skip
+    """One document, character by character. What belongs to a word, a line or a paragraph is settled at its end. Says
+    whether n-grams were counted."""
     units, places = room[0], room[1]
     stretch = len(units) - 1
     visible = spaces = letters = upper = digits = cjk = words = 0
@@ -363,10 +376,9 @@ def _read(
         i += size
         if n >= stretch:
             # A word and a Chinese character behind it come at once: there may be one too many.
-            _settle(stretch, room, row, top, marker_keys, marker_values)
+            _settle(stretch, room, row, top, marker_keys, marker_values, prose != 0)
             n -= stretch
             units[0], places[0], places[1] = units[stretch], places[stretch], places[stretch + 1]
-    _settle(n, room, row, top, marker_keys, marker_values)
     row[Column.characters] = visible + spaces + row[Column.newlines]
     row[Column.visible] = visible
     row[Column.letters] = letters
@@ -386,10 +398,13 @@ def _read(
     row[Column.word_characters] = word_characters + cjk
     row[Column.plain_characters] = word_characters
     row[Column.cjk_punctuation] = cjk_marks
+    counted = prose > 0 or (prose < 0 and is_prose(row))
+    _settle(n, room, row, top, marker_keys, marker_values, counted)
+    return counted
 
 
 @compiled
-def _settle(n: Any, room: Any, row: Any, top: Any, marker_keys: Any, marker_values: Any) -> None:
+def _settle(n: Any, room: Any, row: Any, top: Any, marker_keys: Any, marker_values: Any, prose: Any) -> None:
     """What the words of a stretch say: their marks, and what of them comes again."""
     found = np.int64(0)
     for h in room[0][:n]:
@@ -397,4 +412,4 @@ def _settle(n: Any, room: Any, row: Any, top: Any, marker_keys: Any, marker_valu
         found |= marker_values[p] * np.int64(marker_keys[p] == h)
     top[4] |= found
     if n:
-        _repeats(n, room, row, top)
+        _repeats(n, room, row, top, prose)

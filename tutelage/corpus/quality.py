@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tutelage.corpus import statistics
+from tutelage.corpus import looks, statistics
 from tutelage.corpus.characters import Floats
-from tutelage.corpus.rules import PROFILES, RULES, Mask, Measured, Rule
+from tutelage.corpus.looks import PROFILES
+from tutelage.corpus.rules import RULES, Mask, Measured, Rule
 from tutelage.corpus.statistics import Statistics
 from tutelage.errors import SettingsError
 
@@ -98,9 +99,11 @@ def judge(
         languages: the language of each text; "" for one that is not known, which English rules are asked of too.
         bits: what `fluency.Model.bits` found; without it, the two rules that need it are not asked (`judge_fluency`).
     """
-    known = statistics.measure(texts)
+    names = _named(len(texts), settings, profiles)
+    seen = names == "auto"
+    known = statistics.measure(texts, np.where(seen, -1, np.isin(names, looks.PROSE)))
     measured = Measured(known, np.full((len(known), 2), np.nan) if bits is None else bits)
-    names = _named(measured, settings, profiles)
+    names = np.where(seen, looks.profiles(known.table), names)
     judgment = Judgment([None] * len(known), names.tolist(), {}, {}, {}, known)
     written = _generated(texts) if "generated" not in settings.off and "ours" in settings.families else {}
     english = np.array([name in ("", "en") for name in languages or [""] * len(known)], bool)
@@ -123,36 +126,6 @@ def judge_fluency(bits: Floats, settings: Settings = Settings()) -> list[Verdict
             for place in np.flatnonzero(values > (rule.bounds[1] or np.inf)):
                 verdicts[place] = (rule.name, rule.reason(float(values[place]), rule.bounds))
     return verdicts
-
-
-def profile(known: Statistics) -> npt.NDArray[np.str_]:
-    """What kind of text each document is, by its looks.
-
-    poem: short lines that end with marks and hold no code; book: prose of more than 1,500 words; web: prose of 100 to
-    1,500; manual: what has code, lists, markup, addresses or names that prose has no place for, or is too short to
-    tell. Only the rules that fit any text are asked of a manual.
-    """
-    lines = np.maximum(known["lines"], 1)
-    cjk = 3 * known["cjk"] >= known["letters"]
-    made = known["code_lines"] + known["bullet_lines"] + known["indented_lines"] + known["hashes"]
-    technical = (
-        (made > 0.1 * lines)
-        | (known["braces"] > 0)
-        | (known["longest_run"] > 40)
-        | (known["brief_lines"] > 0.3 * lines)
-        | (known["letters"] + known["cjk"] < 0.8 * known["visible"])
-    )
-    width = (known["line_characters"] + known["cjk"]) / lines
-    verse = (
-        (known["lines"] >= np.where(cjk, 2, 4))
-        & (width <= 60)
-        & (known["letters"] + known["cjk"] >= 0.7 * known["visible"])
-    )
-    verse &= np.where(cjk, known["punctuated_lines"] >= 0.4 * lines, known["brief_lines"] <= 0.2 * lines)
-    verse &= known["code_lines"] + known["hashes"] + known["braces"] <= 0.05 * lines
-    found = np.where(known["words"] > 1500, "book", "web")
-    found = np.where(technical | (known["words"] < 100), "manual", found)
-    return np.where(verse, "poem", found)
 
 
 def edges(rule: Rule) -> Floats:
@@ -179,14 +152,14 @@ def card(settings: Settings, histograms: Mapping[str, npt.NDArray[np.int64]] | N
     return told
 
 
-def _named(measured: Measured, settings: Settings, profiles: Sequence[str] | None) -> npt.NDArray[np.str_]:
-    given = np.array(profiles if profiles is not None else [settings.profile] * len(measured.known), dtype="<U8")
+def _named(count: int, settings: Settings, profiles: Sequence[str] | None) -> npt.NDArray[np.str_]:
+    """The profiles that are named, and auto where one is to be seen from the document."""
+    given = np.array(profiles if profiles is not None else [settings.profile] * count, dtype="<U8")
     given = np.where((given == "") | (given == "auto"), settings.profile, given)
     unknown = set(given.tolist()) - {"auto", *PROFILES}
     if unknown:
         raise SettingsError(f"quality: profile {min(unknown)!r} is not known: give one of {', '.join(PROFILES)}")
-    seen = given == "auto"
-    return np.where(seen, profile(measured.known), given) if seen.any() else given
+    return given
 
 
 def _bounds(rule: Rule, profile: str, settings: Settings) -> tuple[float | None, float | None]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.corpus.characters import Floats
+from tutelage.corpus.looks import PROFILES
 from tutelage.corpus.statistics import Statistics
 
 Mask = npt.NDArray[np.bool_]
@@ -24,8 +25,6 @@ Mask = npt.NDArray[np.bool_]
 Script = Literal["any", "latin", "cjk", "english"]
 Bounds = tuple[float | None, float | None]
 """The least and the most that is wanted; None: no bound on that side."""
-
-PROFILES = ("web", "manual", "poem", "book")
 
 GOPHER = "Rae et al. 2021, arXiv 2112.11446, appendix A.1"
 C4 = "Raffel et al. 2020, JMLR 21(140), section 2.2"

@@ -40,12 +40,20 @@ class Statistics:
         return len(self.table)
 
 
-def measure(texts: pa.Array) -> Statistics:
-    """Counts everything in a column of texts (string or large_string, without nulls)."""
+def measure(texts: pa.Array, prose: npt.NDArray[np.int64] | None = None) -> Statistics:
+    """Counts everything in a column of texts.
+
+    Args:
+        texts: string or large_string, without nulls.
+        prose: of each text 1 where it is prose, 0 where it is not, -1 where that is to be seen from it
+            (`looks.is_prose`): runs of words are counted of prose alone, and nan of others. None: of all.
+    """
     data, offsets = buffers(texts)
     table = np.zeros((len(texts), len(NAMES)))
     keys, values = _markers()
-    count_all(data, offsets, classes(), keys, values, table)
+    if prose is None:
+        prose = np.ones(len(texts), np.int64)
+    count_all(data, offsets, classes(), keys, values, prose, table)
     return Statistics(table)
 
 
