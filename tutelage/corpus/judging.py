@@ -146,7 +146,8 @@ def judge(rules: Rules, number: int) -> Told:
     with parts.beside(bench.judged(number)) as folder:
         _write_keys(rules, folder, judged, gated, clock)
         columns = tables.document_table(judged.documents, judged.texts)
-        parts.write_table(folder / "documents.arrow", columns.append_column("profile", parts.strings(judged.profiles)))
+        columns = columns.append_column("profile", parts.strings(judged.profiles))
+        parts.write_table(folder / "documents.arrow", columns, packed=False)
         parts.write_table(folder / "refused.arrow", tables.refusal_table(refused))
         for refusal in refused:
             count_refusal(facts, refusal)
