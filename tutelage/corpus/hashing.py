@@ -275,7 +275,10 @@ def mix(value: Any) -> Any:
 def units(data: Any, start: Any, end: Any, table: Any, hashes: Any, starts: Any, ends: Any) -> Any:
     """Hashes the units of ``data[start:end]`` and says where each starts and ends, in bytes from ``start``; gives their
     number. The arrays must have room for ``end - start`` units."""
-    count, place, began, inside = 0, start, start, False
+    # A place that may be below zero is looked at twice: it could count from the end.
+    one, two, three, six = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(6)
+    start, end, count = np.uint64(start), np.uint64(end), np.uint64(0)
+    place, began, inside = start, start, False
     value = np.uint64(0)
     while place < end:
         first = data[place]
@@ -289,26 +292,27 @@ def units(data: Any, start: Any, end: Any, table: Any, hashes: Any, starts: Any,
                 while letters - np.uint64(1) < np.uint64(_OWN - 1):
                     value = (value ^ letters) * np.uint64(0x9E3779B97F4A7C15)
                     value ^= value >> np.uint64(32)
-                    place += 1
+                    place += one
                     letters = table[data[place]] if place < end and data[place] < 128 else np.uint64(0)
                 continue
-            place += 1
+            place += one
         elif first < 0xE0:
-            letters = table[(np.int64(first & 31) << 6) | np.int64(data[place + 1] & 63)]
-            place += 2
+            letters = table[(np.uint64(first & 31) << six) | np.uint64(data[place + one] & 63)]
+            place += two
         elif first < 0xF0:
-            code = (np.int64(first & 15) << 12) | (np.int64(data[place + 1] & 63) << 6) | np.int64(data[place + 2] & 63)
-            letters = table[code]
-            place += 3
+            code = (np.uint64(first & 15) << six) | np.uint64(data[place + one] & 63)
+            letters = table[(code << six) | np.uint64(data[place + two] & 63)]
+            place += three
         else:
-            code = (np.int64(first & 7) << 18) | (np.int64(data[place + 1] & 63) << 12)
-            code |= (np.int64(data[place + 2] & 63) << 6) | np.int64(data[place + 3] & 63)
-            place += 4
+            code = (np.uint64(first & 7) << six) | np.uint64(data[place + one] & 63)
+            code = (code << six) | np.uint64(data[place + two] & 63)
+            code = (code << six) | np.uint64(data[place + three] & 63)
+            place += three + one
             letters = np.uint64(0)  # emoji, private use
             if 0x20000 <= code < 0x40000:
-                letters = np.uint64(code) | np.uint64(_OWN)
+                letters = code | np.uint64(_OWN)
             elif code < 0x1F000:  # old scripts, mathematical letters
-                letters = np.uint64(code)
+                letters = code
         if letters == np.uint64(_OWN):
             continue
         if letters != 0 and letters < np.uint64(_OWN):
@@ -321,15 +325,15 @@ def units(data: Any, start: Any, end: Any, table: Any, hashes: Any, starts: Any,
             continue
         if inside:
             hashes[count], starts[count], ends[count] = mix(value), began - start, here - start
-            count += 1
+            count += one
             inside = False
         if letters != 0:
             hashes[count], starts[count], ends[count] = mix(letters), here - start, place - start
-            count += 1
+            count += one
     if inside:
         hashes[count], starts[count], ends[count] = mix(value), began - start, end - start
-        count += 1
-    return count
+        count += one
+    return np.int64(count)
 
 
 @compiled
