@@ -55,11 +55,10 @@ def held_out(values: Values, alone: Values, stands_for: Places, share: float) ->
     """
     if share <= 0 or not len(values):
         return np.zeros(len(values), dtype=bool)
-    known = np.unique(values)
-    drawn = (alone if len(known) < 2 else values)[stands_for]
-    known = np.unique(drawn)
-    if len(known) < 2:
+    drawn = (alone if values.min() == values.max() else values)[stands_for]
+    least, most = drawn.min(), drawn.max()
+    if least == most:
         return np.zeros(len(values), dtype=bool)
     bound = np.uint64(min(int(share * 2.0**64), 2**64 - 1))
     held = drawn < bound
-    return (held | (drawn == known[0])) & (drawn != known[-1])
+    return (held | (drawn == least)) & (drawn != most)
