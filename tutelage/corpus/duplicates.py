@@ -36,6 +36,7 @@ from tutelage.corpus.hashing import (
     units_of,
     widest,
 )
+from tutelage.corpus.sieve import Sieve
 
 BANDS = 32
 ROWS = 8
@@ -175,7 +176,7 @@ def group(
         second = np.empty(total, dtype=np.uint64)
         for places, part in zip(where, parts, strict=True):
             second[places] = getattr(part, name)[:, 1]
-        for keys, places in ordered([getattr(part, name)[:, 0] for part in parts], where, at_once):
+        for keys, places in _several([getattr(part, name)[:, 0] for part in parts], where, at_once):
             _join_equal(keys, second, places, parents, how, kind)
     similarity = np.ones(total, dtype=np.float32)
     if near:
@@ -183,7 +184,7 @@ def group(
         inside = (order - edges[of_part]).astype(np.int64)
         sketches = _Sketches(parts, of_part, inside)
         for band in range(BANDS):
-            for keys, places in ordered([part.bands[band] for part in parts], where, at_once):
+            for keys, places in _several([part.bands[band] for part in parts], where, at_once):
                 _join_alike(keys, places, sketches, parents, how, _least(agreement))
         _flatten(parents)
         _measure(sketches, parents, how, similarity)
@@ -205,6 +206,19 @@ def clusters(groups: Groups, most: int = 10) -> list[Cluster]:
     return found
 
 
+def _several(keys: Sequence[Hashes], where: Sequence[Places], at_once: int) -> Iterator[tuple[Hashes, Places]]:
+    """As `ordered`, but without most of the keys that stand alone."""
+    sieve = Sieve(16 * sum(map(len, keys)))
+    for some in keys:
+        sieve.add(some)
+    left = [sieve.often(some, 2) for some in keys]
+    return ordered(
+        [some[stays] for some, stays in zip(keys, left, strict=True)],
+        [places[stays] for places, stays in zip(where, left, strict=True)],
+        at_once,
+    )
+
+
 class _Sketches:
     """The sketches of all documents, in the order of their ranks, wherever they lie."""
 
@@ -214,7 +228,7 @@ class _Sketches:
     def __getitem__(self, places: Places) -> npt.NDArray[np.uint8]:
         found = np.empty((len(places), _HASHES), dtype=np.uint8)
         owners = self.of_part[places]
-        for number in np.unique(owners).tolist():
+        for number in np.flatnonzero(np.bincount(owners)).tolist():
             mine = owners == number
             found[mine] = self.parts[number].sketch[self.inside[places[mine]]]
         return found

@@ -1,7 +1,7 @@
 """From sources to documents, in parts: read and judge, compare keys, say what is repeated, write.
 
     read --> judge each part --> settle by keys --> word the repeated passages --> write each part --> put together
-             (workers)          (one worker)       (workers)                     (workers)
+             (workers)          (some workers)     (workers)                     (workers)
 
 Where long stretches go, parts are put down before they are written, and compared once more.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -62,7 +62,8 @@ def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progr
     _add(made, list(progress(results, "reading and judging")))
     made.numbers = range(int(told["parts"]))
     last_first = made.numbers[::-1]  # the first parts are small: done last, nobody waits long for another
-    _add(made, engine.map(functools.partial(_compare, rules), [len(made.numbers)]))
+    for jobs in (settling.FIRST, settling.THEN):
+        _add(made, engine.map(functools.partial(_compare, rules, len(made.numbers)), jobs))
     if rules.paragraphs:
         stay = writing.keepers(rules)[::-1]
         list(progress(engine.map(functools.partial(writing.say, rules), stay), "repeated passages", len(stay)))
@@ -105,9 +106,9 @@ def _begin(rules: Rules) -> dict[str, int]:
     return {test: len(ids) for test, ids in known.items()}
 
 
-def _compare(rules: Rules, count: int) -> Told:
+def _compare(rules: Rules, count: int, job: Callable[[Rules, int], None]) -> Told:
     clock = Clock()
-    settling.settle(rules, count)
+    job(rules, count)
     clock.lap("comparing")
     return Told(0, 0, clock.seconds)
 

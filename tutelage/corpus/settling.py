@@ -6,10 +6,12 @@ some 100 bytes a document.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ import pyarrow as pa
 from tutelage.corpus import duplicates, fluency, licences, paragraphs, parts, splits
 from tutelage.corpus.facts import Facts, excerpt
 from tutelage.corpus.judging import Rules
+from tutelage.corpus.sieve import Sieve
 from tutelage.run import write_json
 
 Places = npt.NDArray[np.int64]
@@ -41,68 +44,97 @@ REASONS = {
 RULES = (*duplicates.RULES, "licence_copy")
 
 
-def settle(rules: Rules, count: int) -> None:
-    """Writes ``settled/``: verdicts for each part, the repeated passages, the model of letters, the clusters."""
+class Compared(NamedTuple):
+    """What comes of each document, of all parts in a row."""
+
+    groups: duplicates.Groups
+    verdicts: npt.NDArray[np.uint8]
+    """Why it goes: a place in `RULES`; 0: it stays."""
+    held: npt.NDArray[np.bool_]
+
+
+def compare(rules: Rules, count: int) -> None:
+    """Writes how many documents each of ``count`` parts has, which of them are one, and which are held out."""
     bench = rules.bench
-    if bench.settled().exists():
+    if _compared(bench).exists():
         return
-    sizes = [len(np.load(bench.judged(number) / "groups.npy", mmap_mode="r")) for number in range(count)]
-    with parts.beside(bench.settled()) as folder:
-        signs = _gathered_signs(bench, sizes, folder)
+    drawn = [np.load(bench.judged(number) / "groups.npy") for number in range(count)]
+    alone = [np.load(bench.judged(number) / "alone.npy") for number in range(count)]
+    sizes = [len(part) for part in drawn]
+    write_json(bench.settled() / "sizes.json", sizes)
+    with _gathered_signs(bench, sizes) as signs:
         first = duplicates.group([signs])
-        held = splits.held_out(
-            _joined(bench, "groups.npy", count), _joined(bench, "alone.npy", count), first.stands_for, rules.share
-        )
+        held = splits.held_out(_joined(drawn), _joined(alone), first.stands_for, rules.share)
         # A cluster is on one side as a whole, so its first may stay. Copies that may stay are on one side too.
         groups = first if rules.near_duplicates else duplicates.group([signs], near=False)
         verdicts = groups.how.copy()
-        copied = _copies(bench, count, signs)
-        verdicts[copied] = RULES.index("licence_copy")
-        facts = Facts()
-        _write_verdicts(bench, sizes, folder, groups, verdicts, held)
-        _write_clusters(bench, sizes, folder, groups, facts)
-        if rules.paragraphs:
-            _write_passages(bench, sizes, folder, verdicts == 0)
-        _write_letters(bench, count, folder)
-        facts.write(folder / "facts.json")
-        write_json(folder / "sizes.json", sizes)
-        for file in folder.glob("all.*"):
-            file.unlink()
+        verdicts[_copies(bench, count, signs)] = RULES.index("licence_copy")
+    with _beside(_compared(bench)) as file:
+        np.savez(file, **groups._asdict(), verdicts=verdicts, held=held)
 
 
-def _gathered_signs(bench: parts.Bench, sizes: Sequence[int], folder: Path) -> duplicates.Signs:
+def _compared(bench: parts.Bench) -> Path:
+    return bench.settled() / "compared.npz"
+
+
+def _read_compared(bench: parts.Bench) -> Compared:
+    with np.load(_compared(bench), allow_pickle=False) as read:
+        groups = duplicates.Groups(*(read[name] for name in duplicates.Groups._fields))
+        return Compared(groups, read["verdicts"], read["held"])
+
+
+def _sizes(bench: parts.Bench) -> list[int]:
+    return json.loads((bench.settled() / "sizes.json").read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def _beside(file: Path) -> Generator[Path]:
+    """A file to write, which gets its name when all is written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f"half.{file.name}")
+    yield half
+    half.replace(file)
+
+
+@contextlib.contextmanager
+def _gathered_signs(bench: parts.Bench, sizes: Sequence[int]) -> Generator[duplicates.Signs]:
     """The keys of all parts in one file of each kind: of many small ones a process may not hold enough open."""
-    total = sum(sizes)
+    folder, total = bench.root / "signs", sum(sizes)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "exact": ((total, 2), np.uint64), "normal": ((total, 2), np.uint64),
         "bands": ((duplicates.BANDS, total), np.uint64),
         "sketch": ((total, duplicates.BANDS * duplicates.ROWS), np.uint8),
     }  # fmt: skip
-    arrays: dict[str, Any] = {}
     for name, (shape, kind) in shapes.items():
-        path = folder / f"all.{name}.npy"
-        whole = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape) if total else np.zeros(shape, kind)
-        start = 0
-        for number, size in enumerate(sizes):
-            part = np.load(bench.judged(number) / "signs" / f"{name}.npy")
-            if name == "bands":
-                whole[:, start : start + size] = part
-            else:
-                whole[start : start + size] = part
-            start += size
-        arrays[name] = whole
-    return duplicates.Signs(**arrays)
+        with (folder / f"{name}.npy").open("wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            begin, start = file.tell(), 0
+            for number, size in enumerate(sizes):
+                part = np.load(bench.judged(number) / "signs" / f"{name}.npy")
+                if name == "bands":
+                    for band, keys in enumerate(part):
+                        file.seek(begin + (band * total + start) * keys.itemsize)
+                        keys.tofile(file)
+                else:
+                    part.tofile(file)
+                start += size
+    # What is empty cannot be mapped.
+    yield duplicates.Signs(
+        *(np.load(folder / f"{name}.npy", mmap_mode="r" if total else None) for name in duplicates.Signs._fields)
+    )
+    shutil.rmtree(folder)
 
 
-def _joined(bench: parts.Bench, name: str, count: int) -> npt.NDArray[np.uint64]:
-    found = [np.load(bench.judged(number) / name) for number in range(count)]
+def _joined(found: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.concatenate(found) if found else np.zeros(0, np.uint64)
 
 
 def _copies(bench: parts.Bench, count: int, signs: duplicates.Signs) -> npt.NDArray[np.bool_]:
     """Which documents are the same as one that its licence forbids."""
-    gated = [np.load(bench.judged(number) / "gated.npy") for number in range(count)]
-    gated = np.concatenate(gated) if gated else np.zeros((0, 2), np.uint64)
+    gated = _joined([np.load(bench.judged(number) / "gated.npy") for number in range(count)])
     if not len(gated):
         return np.zeros(len(signs), dtype=bool)
     both = np.concatenate((np.asarray(signs.normal), gated))
@@ -111,30 +143,35 @@ def _copies(bench: parts.Bench, count: int, signs: duplicates.Signs) -> npt.NDAr
     return licences.copies(both, marked)[: len(signs)]
 
 
-def _write_verdicts(
-    bench: parts.Bench, sizes: Sequence[int], folder: Path, groups: duplicates.Groups,
-    verdicts: npt.NDArray[np.uint8], held: npt.NDArray[np.bool_],
-) -> None:  # fmt: skip
-    """For each part what goes, why, and what stands for it."""
+def write_verdicts(rules: Rules, count: int) -> None:
+    """Writes for each part what goes, why, and what stands for it."""
+    bench = rules.bench
+    files = [bench.settled() / f"{number:05d}.arrow" for number in range(count)]
+    if all(file.exists() for file in files):
+        return
+    sizes = _sizes(bench)
+    groups, verdicts, held = _read_compared(bench)
     gone = verdicts > 0
     names = _names(bench, sizes, np.unique(groups.stands_for[gone]))
     start = 0
-    for number, size in enumerate(sizes):
+    for target, size in zip(files, sizes, strict=True):
         own = slice(start, start + size)
-        reasons, originals = [""] * size, [""] * size
+        # What is said of each that goes, behind nothing, which is said of all others.
+        said, reasons, originals = np.zeros(size, np.int64), [""], [""]
         for row in np.flatnonzero(gone[own]).tolist():
             rule = RULES[verdicts[start + row]]
             original = names[int(groups.stands_for[start + row])] if rule != "licence_copy" else ("", "")
-            share = float(groups.similarity[start + row])
-            reasons[row] = REASONS[rule].format(original[1], share=share)
-            originals[row] = original[0]
+            said[row] = len(reasons)
+            reasons.append(REASONS[rule].format(original[1], share=float(groups.similarity[start + row])))
+            originals.append(original[0])
         table = pa.table({
-            "rule": parts.strings([RULES[rule] for rule in verdicts[own].tolist()]),
-            "reason": parts.strings(reasons),
-            "duplicate_of": parts.strings(originals),
+            "rule": parts.strings(RULES).take(parts.numbers(verdicts[own])),
+            "reason": parts.strings(reasons).take(parts.numbers(said)),
+            "duplicate_of": parts.strings(originals).take(parts.numbers(said)),
             "held_out": parts.numbers(held[own].view(np.uint8)),
         })  # fmt: skip
-        parts.write_table(folder / f"{number:05d}.arrow", table)
+        with _beside(target) as file:
+            parts.write_table(file, table)
         start += size
 
 
@@ -160,10 +197,16 @@ def _rows(
         start += size
 
 
-def _write_clusters(
-    bench: parts.Bench, sizes: Sequence[int], folder: Path, groups: duplicates.Groups, facts: Facts
-) -> None:
-    """The largest clusters with the start of some members, how large clusters are, and how like near duplicates are."""
+def write_clusters(rules: Rules, count: int) -> None:
+    """Writes the largest clusters with the start of some members, how large clusters are, and how like near duplicates
+    are."""
+    del count
+    bench, facts = rules.bench, Facts()
+    target = bench.settled() / "clusters.json"
+    if target.exists():
+        return
+    sizes = _sizes(bench)
+    groups = _read_compared(bench).groups
     found = duplicates.clusters(groups, CLUSTERS)
     chosen = sorted({place for one in found for place in (one.kept, *one.members[:MEMBERS])})
     shown: dict[int, dict[str, str]] = {}
@@ -186,25 +229,58 @@ def _write_clusters(
         facts.add("cluster_sizes", str(int(size)), int(times))
     near = groups.similarity[groups.how == duplicates.RULES.index("near_duplicate")]
     facts.add_histogram("likeness", np.histogram(near, bins=LIKENESS * 5, range=(0, 1))[0].tolist())
-    write_json(folder / "clusters.json", clusters)
+    facts.write(bench.settled() / "facts.json")
+    write_json(target, clusters)
 
 
-def _write_passages(bench: parts.Bench, sizes: Sequence[int], folder: Path, alive: npt.NDArray[np.bool_]) -> None:
-    """The passages that stand in many documents; each range of keys by itself, so that few are held at a time."""
-    files = [bench.judged(number) / "passages.keys.npy" for number in range(len(sizes))]
-    lengths = [len(np.load(file, mmap_mode="r")) for file in files]
-    ranges = max(1, -(-sum(lengths) // AT_ONCE))
-    found: list[paragraphs.Repeated] = []
+def gather_passages(rules: Rules, count: int) -> None:
+    """Writes the passages that may stand in many documents; each range of keys by itself, so that few are held."""
+    bench = rules.bench
+    if not rules.paragraphs:
+        return
+    files = [bench.judged(number) / "passages.keys.npy" for number in range(count)]
+    total = sum(file.stat().st_size for file in files) // 8
+    ranges = max(1, -(-total // AT_ONCE))
     for turn in range(ranges):
+        target = bench.settled() / f"passages.{turn:05d}.npz"
+        if target.exists():
+            continue
         low, high = turn * 2**64 // ranges, (turn + 1) * 2**64 // ranges - 1
-        some: list[paragraphs.Passages] = []
-        for number in range(len(sizes)):
+        # Most stand in one document alone: a table with a slot for two of them tells nearly all of those.
+        sieve = Sieve(total // ranges // 2)
+        for file in files:
+            keys = np.load(file)
+            sieve.add(keys[(keys >= np.uint64(low)) & (keys <= np.uint64(high))])
+        some: list[npt.NDArray[np.uint64]] = []
+        places: list[Places] = []
+        first = 0
+        for number in range(count):
             keys, rows = passages(bench.judged(number))
             inside = (keys >= np.uint64(low)) & (keys <= np.uint64(high))
-            some.append(paragraphs.Passages(keys[inside], rows[inside]))
-        found.append(paragraphs.repeated(some, sizes, alive=alive))
+            inside &= sieve.often(keys, paragraphs.DOCUMENTS)
+            some.append(keys[inside])
+            places.append(first + rows[inside].astype(np.int64))
+            first += len(np.load(bench.judged(number) / "groups.npy", mmap_mode="r"))
+        with _beside(target) as file:
+            np.savez(file, keys=_joined(some), documents=_joined(places))
+
+
+def write_passages(rules: Rules, count: int) -> None:
+    """Writes the passages that stand in many of the documents that are left."""
+    del count
+    bench = rules.bench
+    target = bench.settled() / "passages.npz"
+    if not rules.paragraphs or target.exists():
+        return
+    alive = _read_compared(bench).verdicts == 0
+    found: list[paragraphs.Repeated] = []
+    for file in sorted(bench.settled().glob("passages.*.npz")):
+        with np.load(file, allow_pickle=False) as held:
+            some = paragraphs.Passages(held["keys"], held["documents"])
+        found.append(paragraphs.repeated([some], [len(alive)], alive=alive))
     keys, counts, keepers = (np.concatenate(column) for column in zip(*found, strict=True))
-    np.savez(folder / "passages.npz", keys=keys, counts=counts, keepers=keepers)
+    with _beside(target) as file:
+        np.savez(file, keys=keys, counts=counts, keepers=keepers)
 
 
 def passages(judged: Path) -> paragraphs.Passages:
@@ -213,18 +289,27 @@ def passages(judged: Path) -> paragraphs.Passages:
 
 
 def repeated(bench: parts.Bench) -> paragraphs.Repeated:
-    """What `settle` found of passages."""
+    """What `write_passages` found."""
     with np.load(bench.settled() / "passages.npz", allow_pickle=False) as held:
         return paragraphs.Repeated(held["keys"], held["counts"], held["keepers"])
 
 
-def _write_letters(bench: parts.Bench, count: int, folder: Path) -> None:
-    """The model of letters, from the sums of all parts."""
-    if count:
-        counts = fluency.total(np.load(bench.judged(number) / "letters.npy") for number in range(count))
-        fluency.Model(counts).save(folder / "letters.npz")
+def add_letters(rules: Rules, count: int) -> None:
+    """Writes the model of letters, from the sums of all parts."""
+    bench = rules.bench
+    target = bench.settled() / "letters.npz"
+    if target.exists():
+        return
+    counts = fluency.total(np.load(bench.judged(number) / "letters.npy") for number in range(count))
+    with _beside(target) as file:
+        fluency.Model(counts).save(file)
+
+
+FIRST = (compare, gather_passages, add_letters)
+THEN = (write_verdicts, write_clusters, write_passages)
+"""What is to be done, as jobs that several workers may do at once: the latter when all of the former are done."""
 
 
 def clusters(bench: parts.Bench) -> list[dict[str, Any]]:
-    """The largest clusters of duplicates, as `settle` wrote them down."""
+    """The largest clusters of duplicates, as `write_clusters` wrote them down."""
     return json.loads((bench.settled() / "clusters.json").read_text(encoding="utf-8"))
