@@ -1,7 +1,7 @@
 """The corpus in parts: what is read is cut into pieces of some megabytes, and each step keeps each piece it has done.
 
     read.json        how many parts there are; written when all is read
-    raw/00000.arrow  what was read and is not judged yet
+    raw/00000.arrow  what was read, or where it lies, and is not judged yet
     judged/00000/    documents.arrow, refused.arrow, keys, facts.json: after the first pass
     settled/         what was decided by comparing keys, part by part
     stripped/00000/  if long stretches go: what is left before they do, with its anchors
