@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -105,11 +106,12 @@ def judge(
     measured = Measured(known, np.full((len(known), 2), np.nan) if bits is None else bits)
     names = np.where(seen, looks.profiles(known.table), names)
     judgment = Judgment([None] * len(known), names.tolist(), {}, {}, {}, known)
+    kinds = {name: names == name for name in PROFILES}
     written = _generated(texts) if "generated" not in settings.off and "ours" in settings.families else {}
     english = np.array([name in ("", "en") for name in languages or [""] * len(known)], bool)
     for rule in settings.rules():
         if bits is not None or rule.name not in _FLUENCY:
-            _ask(rule, rule.measure(measured), rule.asked_of(measured.cjk, english), names, settings, judgment)
+            _ask(rule, rule.measure(measured), rule.asked_of(measured.cjk, english), kinds, settings, judgment)
     for place, reason in written.items():
         judgment.verdicts[place] = judgment.verdicts[place] or ("generated", reason)
     if "generated" not in settings.off and "ours" in settings.families:
@@ -130,7 +132,12 @@ def judge_fluency(bits: Floats, settings: Settings = Settings()) -> list[Verdict
 
 def edges(rule: Rule) -> Floats:
     """The edges of a rule's histogram: fiftieths for a share, half octaves for anything else."""
-    return np.linspace(0, 1, 51) if "%" in rule.told else 2.0 ** np.arange(-6, 20.5, 0.5)
+    return _edges("%" in rule.told)
+
+
+@cache
+def _edges(share: bool) -> Floats:
+    return np.linspace(0, 1, 51) if share else 2.0 ** np.arange(-6, 20.5, 0.5)
 
 
 def card(settings: Settings, histograms: Mapping[str, npt.NDArray[np.int64]] | None = None) -> list[dict[str, Any]]:
@@ -167,23 +174,25 @@ def _bounds(rule: Rule, profile: str, settings: Settings) -> tuple[float | None,
 
 
 def _ask(
-    rule: Rule, values: Floats, asked: Mask, names: npt.NDArray[np.str_], settings: Settings, judgment: Judgment
+    rule: Rule, values: Floats, asked: Mask, kinds: Mapping[str, Mask], settings: Settings, judgment: Judgment
 ) -> None:
-    asked = asked & np.isin(names, rule.profiles) & ~np.isnan(values)
-    broken = np.zeros(len(values), bool)
+    known = asked & ~np.isnan(values)
+    asked, broken = np.zeros((2, len(values)), bool)
     margins = np.full(len(values), np.nan, np.float32)
     for name in rule.profiles:
-        here = asked & (names == name)
+        here = known & kinds[name]
         if here.any():
             least, most = _bounds(rule, name, settings)
+            asked |= here
             broken |= here & ((values < (least or -np.inf)) | (values > (np.inf if most is None else most)))
             margins[here] = _nearness(values[here], least, most)
     judgment.broken[rule.name], judgment.margins[rule.name] = broken, margins
-    inner = np.clip(values[asked & np.isfinite(values)], edges(rule)[0], edges(rule)[-1])
-    judgment.histograms[rule.name] = np.histogram(inner, edges(rule))[0]
+    bins = edges(rule)
+    inner = np.clip(values[asked & np.isfinite(values)], bins[0], bins[-1])
+    judgment.histograms[rule.name] = np.histogram(inner, bins)[0]
     for place in np.flatnonzero(broken):
         if judgment.verdicts[place] is None:
-            bounds = _bounds(rule, str(names[place]), settings)
+            bounds = _bounds(rule, judgment.profiles[place], settings)
             judgment.verdicts[place] = (rule.name, rule.reason(float(values[place]), bounds))
 
 
