@@ -400,7 +400,7 @@ def join(parents: Any, one: Any, other: Any) -> None:
 def chain(hashes: Any, first: Any, last: Any) -> Any:
     """The hash of some units in their order."""
     value = np.uint64(last - first)
-    for place in range(first, last):
+    for place in range(np.uint64(first), np.uint64(last)):
         value = (value ^ hashes[place]) * np.uint64(0xBF58476D1CE4E5B9)
         value ^= value >> np.uint64(29)
     return mix(value)

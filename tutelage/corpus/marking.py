@@ -132,9 +132,10 @@ def _find(page: Any, count: Any, book: Any) -> Any:
     """Finds the runs of a text that are those of passages of which changed copies are looked for; gives how many runs
     of passages these are."""
     hits, total, hashes = 0, 0, page.hashes
-    one = np.uint64(0xD1342543DE82EF95)  # as `hashing.runs` hashes three
-    for unit in range(count - RUN + 1):
-        key = mix((hashes[unit] * one + hashes[unit + 1]) * one + hashes[unit + 2] + np.uint64(RUN))
+    factor = np.uint64(0xD1342543DE82EF95)  # as `hashing.runs` hashes three
+    one, two = np.uint64(1), np.uint64(2)
+    for unit in range(np.uint64(max(0, count - RUN + 1))):
+        key = mix((hashes[unit] * factor + hashes[unit + one]) * factor + hashes[unit + two] + np.uint64(RUN))
         if may_hold(key, book.seen):
             number = place_of(key, book.table, book.known)
             if number >= 0:
