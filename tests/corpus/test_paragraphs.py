@@ -195,6 +195,20 @@ def test_parts_slices_and_a_pickled_index_give_the_same() -> None:
     assert strip(texts, 0, pickle.loads(pickle.dumps(index))).texts.equals(strip(texts, 0, index).texts)
 
 
+def test_what_is_looked_at_briefly_comes_out_as_what_is_looked_at_closely() -> None:
+    draw = random.Random(6)
+    copies = [ADVERT, ADVERT.replace("wooden", "new wooden"), ADVERT_ZH, ADVERT_ZH.replace("旧书", "老书")]
+    pieces = [*copies, f"# {ADVERT}", ADVERT[:90], "", "\0", "🔥", "e\u0301", "12 34", "x" * 5000]
+    pieces += [line for seed in range(6) for line in story(seed, 2)]
+    texts = [
+        "".join(draw.choice(pieces) + draw.choice(["\n", "\n\n", " ", " 🔥 "]) for _ in range(draw.randrange(9)))
+        for _ in range(150)
+    ]
+    result = stripped(texts)  # compares both
+    assert {one.edited for one in result.removed} == {False, True}
+    assert stripped(texts, sizes=(1, 90)).texts.equals(result.texts)
+
+
 def test_ranks_choose_who_keeps_and_the_refused_do_not_count() -> None:
     texts = [around(ADVERT, seed) for seed in range(4)]
     result = stripped(texts, rank=np.array([3, 2, 0, 1], dtype=np.uint64))
