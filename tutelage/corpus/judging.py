@@ -136,6 +136,7 @@ def judge(rules: Rules, number: int) -> Told:
         return Told(0, 0, {})
     clock, facts, refused = Clock(), Facts(), list[Refusal]()
     read = list(_read(rules, parts.raw_rows(bench.raw(number)), facts, refused))
+    _count([document for document, _ in read], facts)
     clock.lap("extraction")
     gated, passed = _gate(rules, read, refused)
     gated = _treated(rules, gated, Facts())
@@ -185,11 +186,14 @@ def _read(
                 facts.add("unreadable", found.reason, 1)
                 refused.append(found)
                 continue
-            weight = size(found.text)
-            facts.add("read", "all", 1, weight)
-            facts.add("read_sources", shelf(found.source, found.metadata), 1, weight)
-            facts.add("read_licences", found.licence or licences.UNKNOWN, 1, weight)
             yield found, rules.cards[row.card]
+
+
+def _count(documents: Sequence[Document], facts: Facts) -> None:
+    weights = [size(one.text) for one in documents]
+    facts.add_all("read", ["all"] * len(documents), 1, weights)
+    facts.add_all("read_sources", [shelf(one.source, one.metadata) for one in documents], 1, weights)
+    facts.add_all("read_licences", [one.licence or licences.UNKNOWN for one in documents], 1, weights)
 
 
 def _documents(rules: Rules, row: parts.Row) -> Iterator[Document | Refusal]:
@@ -237,24 +241,19 @@ def _gate(
 def _treated(rules: Rules, documents: Sequence[Document], facts: Facts) -> list[Document]:
     """The documents with their texts cleaned, persons masked, and their language told."""
     found: list[Document] = []
-    told: dict[str, tuple[int, int]] = {}
-    for document, made in zip(
-        documents, treatment.treat([one.text for one in documents], rules.mask_personal), strict=True
-    ):
+    treated = treatment.treat([one.text for one in documents], rules.mask_personal)
+    facts.add_all("read_languages", [made.language for made in treated], 1, [made.given for made in treated])
+    for document, made in zip(documents, treated, strict=True):
         for kind, count in made.changes.items():
             facts.add("changes", kind, 1, count)
         for kind, count in made.personal.items():
             facts.add("personal", kind, 1, count)
-        known, weight = told.get(made.language, (0, 0))
-        told[made.language] = known + 1, weight + made.given
         metadata = document.metadata | {"script": made.script} if made.script else document.metadata
         one = Document(
             id=document.id, text=made.text, source=document.source, licence=document.licence, language=made.language,
             split=document.split, metadata=metadata,
         )  # fmt: skip
         found.append(one)
-    for language, amounts in told.items():
-        facts.add("read_languages", language, *amounts)
     return found
 
 
