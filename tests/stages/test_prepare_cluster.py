@@ -12,8 +12,8 @@ import pytest
 
 COMMAND = """
 import sys
-from tutelage.corpus import parts
-parts.PART = 20_000
+from tutelage.corpus import compression, parts
+parts.PART, compression.STEP = 20_000, 5_000
 from tutelage.cli import main
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
