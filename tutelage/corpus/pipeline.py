@@ -62,11 +62,12 @@ def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progr
     _add(made, list(progress(results, "reading and judging")))
     made.numbers = range(int(told["parts"]))
     last_first = made.numbers[::-1]  # the first parts are small: done last, nobody waits long for another
-    for jobs in (settling.FIRST, settling.THEN):
-        _add(made, engine.map(functools.partial(_compare, rules, len(made.numbers)), jobs))
+    compare = functools.partial(_compare, rules, len(made.numbers))
+    _add(made, [one for jobs in (settling.FIRST, settling.THEN) for one in engine.map(compare, jobs)])
     if rules.paragraphs:
         stay = writing.keepers(rules)[::-1]
-        list(progress(engine.map(functools.partial(writing.say, rules), stay), "repeated passages", len(stay)))
+        if stay:
+            list(progress(engine.map(functools.partial(writing.say, rules), stay), "repeated passages", len(stay)))
         writing.join_said(rules, stay)
     if rules.stretches:
         results = engine.map(functools.partial(writing.strip, rules), last_first)
