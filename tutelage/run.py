@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import yaml
 
@@ -44,6 +44,12 @@ WITHOUT_TRACE = {
 HOUSEKEEPING = {
     "recipe.yaml", "parents.json", "metrics.jsonl", "log.txt", "report.html", "report.json", "done", "checkpoint",
 }  # fmt: skip
+
+
+class Progress(Protocol):
+    """A bar for a long walk: `Run.progress` is one."""
+
+    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,26 +344,29 @@ def _cut(data: Any, offsets: Any, table: Any, hashes: Any, starts: Any, ends: An
         edges[row + 1] = count
 
 
+FACTOR = np.uint64(0xD1342543DE82EF95)
+"""What the place of a unit in a run weighs, in powers."""
+
+
 @compiled
 def runs(hashes: Any, count: Any, length: Any, out: Any) -> Any:
     """The hash of every run of ``length`` units; of a shorter text the one of all its units. Gives their number."""
     if count == 0:
         return 0
-    factor = np.uint64(0xD1342543DE82EF95)
     value = np.uint64(length)
     if count < length:
         for place in range(count):
-            value = value * factor + hashes[place]
+            value = value * FACTOR + hashes[place]
         out[0] = mix(value)
         return 1
     value, leaving = np.uint64(0), np.uint64(1)
     for place in range(length):
-        value = value * factor + hashes[place]
-        leaving *= factor
+        value = value * FACTOR + hashes[place]
+        leaving *= FACTOR
     salt = np.uint64(length)
     for place in range(length, count):
         out[place - length] = mix(value + salt)
-        value = value * factor + hashes[place] - leaving * hashes[place - length]
+        value = value * FACTOR + hashes[place] - leaving * hashes[place - length]
     out[count - length] = mix(value + salt)
     return count - length + 1
 

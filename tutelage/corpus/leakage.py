@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from tutelage.corpus import compression, rows
 from tutelage.corpus.hashing import (
+    FACTOR,
     Hashes,
     Places,
     Texts,
@@ -425,18 +426,17 @@ def _scan(offsets: Any, units: Any, book: Any, words: Any, found: Any) -> Any:
 def _near(hashes: Any, length: Any, seen: Any, sums: Any, where: Any) -> Any:
     """The sums of runs of units, each unit weighed by its place, that a filter does not turn away, and where they
     stand; how many. What sums are made of are hashes, so they are as good as hashes."""
-    factor = np.uint64(0xD1342543DE82EF95)
     value, leaving = np.uint64(0), np.uint64(1)
     for one in hashes[:length]:
-        value = value * factor + one
-        leaving *= factor
+        value = value * FACTOR + one
+        leaving *= FACTOR
     found, more = 0, len(hashes) - length
     for place in range(more + 1):
         if may_hold(value, seen):
             sums[found], where[found] = value, place
             found += 1
         if place < more:
-            value = value * factor + (hashes[place + length] - leaving * hashes[place])
+            value = value * FACTOR + (hashes[place + length] - leaving * hashes[place])
     return found
 
 

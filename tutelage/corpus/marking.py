@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tutelage.corpus.edges import framed, line_start, pictures, stretch, whole_line
-from tutelage.corpus.hashing import chain, compiled, mix, units
+from tutelage.corpus.hashing import FACTOR, chain, compiled, mix, units
 from tutelage.corpus.lookup import may_hold, place_of
 from tutelage.corpus.sentences import LETTERS, part
 
@@ -132,10 +132,10 @@ def _find(page: Any, count: Any, book: Any) -> Any:
     """Finds the runs of a text that are those of passages of which changed copies are looked for; gives how many runs
     of passages these are."""
     hits, total, hashes = 0, 0, page.hashes
-    factor = np.uint64(0xD1342543DE82EF95)  # as `hashing.runs` hashes three
     one, two = np.uint64(1), np.uint64(2)
     for unit in range(np.uint64(max(0, count - RUN + 1))):
-        key = mix((hashes[unit] * factor + hashes[unit + one]) * factor + hashes[unit + two] + np.uint64(RUN))
+        # As `hashing.runs` hashes three.
+        key = mix((hashes[unit] * FACTOR + hashes[unit + one]) * FACTOR + hashes[unit + two] + np.uint64(RUN))
         if may_hold(key, book.seen):
             number = place_of(key, book.table, book.known)
             if number >= 0:

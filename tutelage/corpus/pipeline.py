@@ -13,23 +13,16 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from tutelage.corpus import judging, parts, settling, stretches, writing
 from tutelage.corpus.engine import Engine
 from tutelage.corpus.facts import Facts
 from tutelage.corpus.judging import Clock, Rules, Told
-
-T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """A bar for a long walk: `tutelage.run.Run.progress` is one."""
-
-    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]: ...
+from tutelage.run import Progress
 
 
 @dataclass

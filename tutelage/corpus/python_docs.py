@@ -17,14 +17,14 @@ import sys
 import sysconfig
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.metadata import Distribution, distributions
 from multiprocessing import get_context, parent_process
 from pathlib import Path, PurePath
 from types import ModuleType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -33,6 +33,7 @@ from tutelage.corpus.hashing import replaced
 from tutelage.corpus.languages import language
 from tutelage.corpus.python_source import Module, Thing, is_public, plain_signature, read, split_heading
 from tutelage.records import Document, identify
+from tutelage.run import Progress
 
 STDLIB_LICENCE = "PSF-2.0"
 
@@ -45,14 +46,6 @@ _NOT_IMPORTED = frozenset({"readline"})
 
 WORKERS = min(8, os.cpu_count() or 1)
 """Processes that read source files; the documents do not depend on it."""
-
-T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """A bar for a long walk: `tutelage.run.Run.progress` is one."""
-
-    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]: ...
 
 
 class Package(NamedTuple):

@@ -7,20 +7,12 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, cast
 
 from tutelage.corpus import files, parts, python_docs, sources, terms
 from tutelage.corpus.rows import Block
 from tutelage.errors import RecordError, SettingsError
-from tutelage.run import write_json
-
-T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """A bar for a long walk: `tutelage.run.Run.progress` is one."""
-
-    def __call__(self, items: Any, description: str, total: int | None = None) -> Iterator[Any]: ...
+from tutelage.run import Progress, write_json
 
 
 def listings(given: Sequence[str], tests: Sequence[Path]) -> dict[str, files.Listing]:
