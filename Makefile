@@ -10,7 +10,7 @@ READY_DEV := $(VENV)/.ready-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test slow check docs bench hooks setup-browser setup-postgres
+.PHONY: help course test slow check docs bench hooks setup-browser setup-postgres setup-kernels
 
 help: ## this list
 	@grep -E '^[a-z-]+: .*## ' Makefile | sed -E 's/^([a-z-]+): .*## /\1:/' | while IFS=: read -r name what; do \
@@ -53,6 +53,9 @@ setup-postgres: ## PostgreSQL, on which some tests run a database of their own; 
 	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
 	echo 'Installing PostgreSQL with apt-get; this fetches some 50 MB.'; \
 	$$root apt-get update && $$root apt-get install --yes --no-install-recommends postgresql
+
+setup-kernels: $(READY_DEV) ## Liger's kernels, which some tests run in Triton's interpreter; they are skipped without
+	$(BIN)/python -c 'import liger_kernel' 2>/dev/null || $(BIN)/python -m pip install -e '.[cuda]'
 
 # The stamps stand for a set-up that went through to its end, with these two files as they are.
 $(READY): pyproject.toml torch.txt

@@ -7,7 +7,7 @@ activations, batches of like lengths, and an allocator that keeps freed memory, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,13 @@ def sft(
         peer(place, "llamafactory default", setting="as it comes", best=False, **same),
     )
     if size == "large" and precision == "bf16":
-        return Contest(name="sft-cuda", model=size, ours=mine, peers=(peers[0], peers[1], peers[3]))
+        plain = replace(
+            mine, name="tutelage, torch alone", setting=f"{mine.setting}, no Liger kernels",
+            options={**mine.options, "run": str(place.work / "run" / "sft-torch")},
+            variables={"TUTELAGE_KERNELS": "torch"},
+        )  # fmt: skip
+        liger = peer(place, "trl best, Liger", setting=f"{words}, Liger kernels", use_liger_kernel=True, **best)
+        return Contest(name="sft-cuda", model=size, ours=mine, peers=(plain, liger, peers[0], peers[1], peers[3]))
     if size == "large":
         return Contest(name="sft-large", model=size, ours=mine, peers=peers[:1], apart=True)
     if precision == "bf16":

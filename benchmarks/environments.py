@@ -19,6 +19,8 @@ PACKAGES = {
     "litgpt": ("litgpt==0.5.13",),
     "datatrove": ("datatrove[processing]==0.10.1", "spacy>=3.8", "jieba", "orjson>=3", "psutil"),
 }
+ON_CARDS = {"trl": ("liger-kernel==0.8.5",)}
+"""What is added where torch sees a CUDA device."""
 WITHOUT_TORCH = ("datatrove",)
 UNWANTED = {"llamafactory": ("torchvision", "torchaudio")}
 """Not needed for text; as they come, they do not load beside a torch made for the CPU alone."""
@@ -33,7 +35,8 @@ def python(name: str) -> Path:
         return Path(sys.executable)
     folder = FOLDER / name
     stamp = folder / "packages.txt"
-    wanted = TORCH.read_text(encoding="utf-8") + "\n".join(PACKAGES[name]) + "\n"
+    packages = PACKAGES[name] + (ON_CARDS.get(name, ()) if has_card() else ())
+    wanted = TORCH.read_text(encoding="utf-8") + "\n".join(packages) + "\n"
     interpreter = folder / "bin" / "python"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return interpreter
@@ -42,7 +45,7 @@ def python(name: str) -> Path:
     # torch first and by itself, and kept: as a mere dependency it would come with gigabytes of CUDA.
     if name not in WITHOUT_TORCH:
         _pip(interpreter, "install", "-r", str(TORCH))
-    _pip(interpreter, "install", "--constraint", str(TORCH), *PACKAGES[name])
+    _pip(interpreter, "install", "--constraint", str(TORCH), *packages)
     if name in UNWANTED:
         _pip(interpreter, "uninstall", "--yes", *UNWANTED[name])
     stamp.write_text(wanted, encoding="utf-8")
@@ -68,6 +71,7 @@ def bf16(name: str) -> dict[str, str] | None:
     return None
 
 
+@functools.cache
 def has_card() -> bool:
     """Whether torch sees a CUDA device; asked in a process of its own, for this one needs no torch."""
     asked = "import sys, torch; sys.exit(not torch.cuda.is_available())"

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # see `interpreted`
 
 # How long an example takes says something of the machine and of what is compiled at its first use, not of the code.
 hypothesis.settings.register_profile(

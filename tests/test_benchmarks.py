@@ -219,7 +219,7 @@ def test_our_settings_are_known_to_our_stages(bench: dict[str, ModuleType], tmp_
                 settings.check(stage.Recipe, options["recipe"], contest.name)
             for peer in contest.peers:
                 assert (BENCHMARKS / peer.script).exists()
-                assert peer.environment in bench["environments"].PACKAGES
+                assert peer.environment in (*bench["environments"].PACKAGES, "tutelage")
 
 
 def test_who_reaches_a_loss_with_fewer_tokens_is_told(bench: dict[str, Any]) -> None:

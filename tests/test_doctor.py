@@ -66,9 +66,9 @@ def test_little_disk_and_memory_are_warned_of(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_extras_are_those_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = ["numpy>=2", 'pytest>=9; extra == "dev"', "ray[default]; extra == 'ray'", 'no-such>=1 ; extra == "ray"']
+    wanted = ["numpy>=2", 'pytest>=9; extra == "dev"', "nor-such[all]; extra == 'far'", 'no-such>=1 ; extra == "far"']
     monkeypatch.setattr(doctor.metadata, "requires", lambda _: wanted)
     assert [str(finding)[6:] for finding in doctor._extras()] == [
         "dev        here: pytest",
-        "ray        optional, lacks ray, no-such: pip install 'tutelage[ray]'",
+        "far        optional, lacks nor-such, no-such: pip install 'tutelage[far]'",
     ]

@@ -1,8 +1,13 @@
+import importlib.util
+from collections.abc import Iterator
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from tutelage.errors import SettingsError
 from tutelage.model import device
+from tutelage.training.optimizer import Learning
 
 
 def test_threads_are_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +63,56 @@ def test_bf16_is_for_matrix_products_and_ends_with_the_stage(monkeypatch: pytest
     device.prepare(1)
     with device.half():
         assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """As if there were a card, and Liger's kernels."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a card")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    device.liger.cache_clear()
+    yield monkeypatch
+    device.liger.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "tokens"), [(8, 2048), (16, 2048), (24, 4096), (48, 8192), (85, 16_384), (192, 16_384)]
+)
+def test_rows_are_as_long_as_the_card_is_large(gigabytes: int, tokens: int, card: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(total_memory=gigabytes * 10**9)
+    card.setattr(torch.cuda, "get_device_properties", lambda _: found)
+    assert device.row_tokens() == Learning().max_batch_tokens == tokens
+    assert Learning(max_batch_tokens=100).max_batch_tokens == 100
+    card.setattr(torch.cuda, "is_available", lambda: False)
+    assert device.row_tokens() == Learning().max_batch_tokens == 2048
+
+
+def test_kernels_are_used_where_they_are(card: pytest.MonkeyPatch) -> None:
+    assert device.liger()
+    assert device.describe() == "a card, bf16, Liger kernels"
+    card.setattr(torch.cuda, "is_available", lambda: False)
+    device.liger.cache_clear()
+    assert not device.liger()
+    card.setattr(torch.cuda, "is_available", lambda: True)
+    card.setattr(importlib.util, "find_spec", lambda _: None)
+    device.liger.cache_clear()
+    assert not device.liger()
+
+
+def test_kernels_are_left_out_when_asked_to(card: pytest.MonkeyPatch) -> None:
+    card.setenv("TUTELAGE_KERNELS", "torch")
+    assert not device.liger()
+    assert device.describe() == "a card, bf16"
+
+
+def test_kernels_that_cannot_be_had_are_refused(card: pytest.MonkeyPatch) -> None:
+    card.setenv("TUTELAGE_KERNELS", "fast")
+    with pytest.raises(SettingsError, match="say torch or liger"):
+        device.liger()
+    card.setenv("TUTELAGE_KERNELS", "liger")
+    assert device.liger()
+    card.setattr(importlib.util, "find_spec", lambda _: None)
+    device.liger.cache_clear()
+    with pytest.raises(SettingsError, match=r"tutelage\[cuda\]"):
+        device.liger()

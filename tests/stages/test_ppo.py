@@ -345,8 +345,8 @@ def test_the_first_look_finds_other_faults(
 ) -> None:
     real = ppo.likelihoods
 
-    def wrong(model: Any, batch: Any, temperature: float) -> Any:
-        found = real(model, batch, temperature * (1.1 if fault == "temperature" else 1))
+    def wrong(model: Any, batch: Any, temperature: float, **more: Any) -> Any:
+        found = real(model, batch, temperature * (1.1 if fault == "temperature" else 1), **more)
         return found if fault == "temperature" else found._replace(chosen=found.chosen.roll(1))
 
     monkeypatch.setattr(ppo, "likelihoods", wrong)

@@ -38,7 +38,9 @@ def chosen_of(
     states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor,
     scaling: tuple[float, float | None, float] = (1.0, None, 1.0), alike: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    return likelihood._Chosen.apply(states, weight, bias, targets, scaling, torch.is_grad_enabled(), alike)
+    learning = torch.is_grad_enabled()
+    chosen, likeliest, entropy = likelihood._Chosen.apply(states, weight, bias, targets, scaling, learning, alike, True)
+    return chosen, entropy, likeliest
 
 
 def plain(

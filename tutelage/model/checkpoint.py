@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from tutelage.errors import ModelError
-from tutelage.model import adapters, attention, bases, bottleneck, distribution, quantization
+from tutelage.model import adapters, attention, bases, bottleneck, distribution, kernels, quantization
 from tutelage.model.adapters import quiet_peft
 from tutelage.model.chat import Chat, load_tokenizer
 from tutelage.model.device import device
@@ -50,6 +50,7 @@ def load(path: Path | str, trainable: bool = False, bits: int = 0) -> tuple[PreT
         raise ModelError(f"{path}: its tokenizer has {len(chat.tokenizer)} tokens, its embedding only {vocabulary}")
     model = _placed(model, trainable)
     attention.check(model)
+    kernels.fuse(model)
     return model, chat
 
 
@@ -73,6 +74,7 @@ def load_scorer(
     model.config.pad_token_id = pad
     model = _placed(model, trainable)
     attention.check(model)
+    kernels.fuse(model)
     return model, chat
 
 
@@ -89,6 +91,7 @@ def create(config: transformers.PreTrainedConfig, seed: int) -> PreTrainedModel:
         raise ModelError(f"architecture {config.model_type}: not a decoder: {str(error).splitlines()[0]}") from None
     model = _placed(model, trainable=True)
     attention.check(model)
+    kernels.fuse(model)
     return model
 
 

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -41,6 +42,18 @@ def threads() -> int:
         return int(wanted)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def row_tokens() -> int:
+    """Tokens that are computed at a time where nothing else is asked for.
+
+    A CPU has 2,048 in its caches. A card wants more, or it waits for being told what to do: 2,048 for every 10 GB, as a
+    power of two and 16,384 at most.
+    """
+    if not torch.cuda.is_available():
+        return 2048
+    share = torch.cuda.get_device_properties(device()).total_memory // 10_000_000_000
+    return 2048 << min(3, max(0, share.bit_length() - 1))
 
 
 def prepare(seed: int, bf16: bool = False) -> torch.device:
@@ -80,6 +93,22 @@ def exact() -> bool:
     return not halved() and not torch.cuda.is_available()
 
 
+@functools.cache
+def liger() -> bool:
+    """Whether Liger's kernels are used: on a CUDA device, where they are installed; ``TUTELAGE_KERNELS=torch`` says no.
+
+    Raises:
+        SettingsError: ``TUTELAGE_KERNELS`` is neither torch nor liger, or asks for what is not there.
+    """
+    asked = os.environ.get("TUTELAGE_KERNELS", "")
+    if asked not in ("", "torch", "liger"):
+        raise SettingsError(f"TUTELAGE_KERNELS={asked}: say torch or liger, or leave it out")
+    there = torch.cuda.is_available() and importlib.util.find_spec("liger_kernel") is not None
+    if asked == "liger" and not there:
+        raise SettingsError("TUTELAGE_KERNELS=liger: needs a CUDA device and pip install 'tutelage[cuda]'")
+    return there and asked != "torch"
+
+
 def _meet() -> None:
     """Waits for the other processes that ``torchrun`` started, if there are any."""
     if processes() > 1 and not torch.distributed.is_initialized():
@@ -117,5 +146,5 @@ def probe(isa: str | None = None) -> bool:
 def describe() -> str:
     """The device in one line."""
     if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name(0)}, bf16"
+        return f"{torch.cuda.get_device_name(0)}, bf16{', Liger kernels' if liger() else ''}"
     return f"CPU, {threads()} threads, {'bf16' if halved() else 'float32'}"

@@ -296,7 +296,8 @@ def _actor(
     members = [i for number in row for i in experience.places[number]]
     inside = experience.mask[members].bool()
     old, advantages = experience.old[members][inside], experience.advantages[members][inside]
-    now = likelihoods(policy, batch, recipe.temperature)
+    now = likelihoods(policy, batch, recipe.temperature, entropy=True)
+    assert now.entropy is not None
     logged = now.chosen - old
     ratio = logged.exp()
     loss = policy_loss(ratio, advantages, recipe.cliprange).sum()

@@ -17,7 +17,9 @@ from tutelage.errors import SelfCheckError
 from tutelage.model import checkpoint, device, forward
 from tutelage.model.chat import Chat
 from tutelage.records import Comparison
+from tutelage.training import fused
 from tutelage.training.batches import Batch, answers, documents, flat
+from tutelage.training.fused import Scaling
 
 CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Logits held at a time, positions times vocabulary: on a CPU few enough to stay in its cache."""
@@ -27,19 +29,16 @@ ROWS = 128
 CHECKED = 64
 """Tokens of the self-check, at most: the model's own forward pass has logits for all of them at once."""
 
-Scaling = tuple[float, float | None, float]
-"""What is done to logits: a factor, a soft cap, and the temperature."""
-
 
 class Likelihoods(NamedTuple):
     """Of the S trained tokens of a batch."""
 
     chosen: Tensor
     """(S,) their log-probabilities, in nats; carries gradients."""
-    entropy: Tensor
-    """(S,) entropies of the distributions they were taken from, in nats."""
     likeliest: Tensor
     """(S,) 1 where the token is the likeliest of its distribution, else 0."""
+    entropy: Tensor | None = None
+    """(S,) entropies of the distributions they were taken from, in nats, if they were asked for."""
 
 
 def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
@@ -47,11 +46,14 @@ def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
     return forward.hidden_states(model, batch.ids, batch.positions, batch.layout)
 
 
-def likelihoods(model: nn.Module, batch: Batch, temperature: float = 1.0, alike: bool = False) -> Likelihoods:
+def likelihoods(
+    model: nn.Module, batch: Batch, temperature: float = 1.0, alike: bool = False, entropy: bool = False
+) -> Likelihoods:
     """The likelihoods of the trained tokens, under the model's distribution at a temperature.
 
     alike: the loss will weigh every token of the batch alike, as imitation does; then the head's gradients are made in
     the same pass as the values. If it turns out not to, they are made again, and are right all the same.
+    entropy: entropies are asked for, too.
     """
     states = hidden_states(model, batch)[batch.sources]
     weight, bias = forward.head(model)
@@ -60,7 +62,9 @@ def likelihoods(model: nn.Module, batch: Batch, temperature: float = 1.0, alike:
         bias = None if bias is None else bias.to(torch.bfloat16)
     scaling = (*forward.head_scaling(model), temperature)
     learning = torch.is_grad_enabled()
-    return Likelihoods(*_Chosen.apply(states, weight, bias, batch.targets, scaling, learning, alike))
+    if not entropy and fused.serves(states, scaling):
+        return Likelihoods(*fused.Chosen.apply(states, weight, bias, batch.targets, scaling[1], learning, alike))
+    return Likelihoods(*_Chosen.apply(states, weight, bias, batch.targets, scaling, learning, alike, entropy))
 
 
 def token_log_probabilities(model: nn.Module, batch: Batch, temperature: float = 1.0, alike: bool = False) -> Tensor:
@@ -83,17 +87,19 @@ class _Chosen(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         context: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, scaling: Scaling,
-        learning: bool, alike: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        learning: bool, alike: bool, wants_entropy: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
         chosen = states.new_empty(len(states), dtype=torch.promote_types(states.dtype, torch.float32))
-        entropy, likeliest = torch.empty_like(chosen), torch.empty_like(chosen)
+        likeliest, entropy = torch.empty_like(chosen), torch.empty_like(chosen) if wants_entropy else None
         needs = [learning and need for need in context.needs_input_grad[:3]]
         slopes = torch.empty_like(states) if needs[0] else None
         made = _HeadGradient.zeros(weight, bias, needs) if alike else None
         errors = None
         for rows in _chunks(states, weight):
             logits, probabilities, bend = _distribution(states[rows], weight, bias, scaling)
-            chosen[rows], entropy[rows], likeliest[rows] = _values(logits, probabilities, targets[rows])
+            chosen[rows], likeliest[rows], total = _values(logits, probabilities, targets[rows])
+            if entropy is not None:
+                entropy[rows] = total - logits.mul_(probabilities).sum(-1)
             if any(needs):
                 errors = _errors(probabilities, bend, targets[rows], states.dtype)
             del logits, probabilities, bend
@@ -104,8 +110,8 @@ class _Chosen(torch.autograd.Function):
         context.save_for_backward(states, weight, bias, targets, slopes)
         context.scaling, context.made = scaling, made
         context.last = errors if made is None and any(needs[1:]) else None
-        context.mark_non_differentiable(entropy, likeliest)
-        return chosen, entropy, likeliest
+        context.mark_non_differentiable(likeliest, *([] if entropy is None else [entropy]))
+        return chosen, likeliest, entropy
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
@@ -126,7 +132,7 @@ class _Chosen(torch.autograd.Function):
                     del found
                 made.add(errors, states[rows], upstream[rows] * _factor(context.scaling))
         d_states = None if slopes is None else (slopes * upstream[:, None]).to(slopes.dtype)
-        return d_states, made.weight, made.bias, None, None, None, None
+        return d_states, made.weight, made.bias, None, None, None, None, None
 
 
 class _HeadGradient(NamedTuple):
@@ -169,13 +175,10 @@ def _distribution(
 
 
 def _values(logits: Tensor, probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N,) each: log-probabilities of the targets, entropies, and 1 where the target is the likeliest.
-
-    Written over the logits.
-    """
+    """(N,) each: log-probabilities of the targets, 1 where the target is the likeliest, and the logs of the sums."""
     largest, picked = logits.amax(-1), logits.gather(1, targets[:, None])[:, 0]
     total = largest - probabilities.amax(-1).log()
-    return picked - total, total - logits.mul_(probabilities).sum(-1), (picked >= largest).to(total.dtype)
+    return picked - total, (picked >= largest).to(total.dtype), total
 
 
 def _errors(probabilities: Tensor, bend: Tensor | None, targets: Tensor, kind: torch.dtype) -> Tensor:

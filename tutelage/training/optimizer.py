@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from tutelage.model import distribution
+from tutelage.model import device, distribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,9 @@ class Learning:
     """Decay of AdamW's second moment."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients longer than this are scaled down to it."""
-    max_batch_tokens: Annotated[int, Field(gt=0)] = 2048
-    """Tokens computed at a time; a step with more accumulates gradients. Bounds memory, changes no result."""
+    max_batch_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens computed at a time; a step with more accumulates gradients. 0: 2,048 on a CPU, and on a GPU by its memory,
+    up to 16,384. Bounds memory, changes no result."""
     bf16: bool = False
     """Multiply matrices in bfloat16 on a CPU, which is faster where the processor has instructions for it; weights and
     updates stay float32. A GPU always does."""
@@ -48,6 +49,10 @@ class Learning:
     """How many states are kept; if the last one is damaged, the run goes on from the one before. Changes no result."""
     seed: int = 1
     """Of initial weights, data order, dropout and sampling."""
+
+    def __post_init__(self) -> None:
+        if not self.max_batch_tokens:
+            object.__setattr__(self, "max_batch_tokens", device.row_tokens())
 
 
 class Muon(torch.optim.Optimizer):
