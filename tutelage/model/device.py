@@ -14,6 +14,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,15 +99,58 @@ def liger() -> bool:
     """Whether Liger's kernels are used: on a CUDA device, where they are installed; ``TUTELAGE_KERNELS=torch`` says no.
 
     Raises:
-        SettingsError: ``TUTELAGE_KERNELS`` is neither torch nor liger, or asks for what is not there.
+        SettingsError: ``TUTELAGE_KERNELS`` is none of torch, liger and onednn, or asks for what is not there.
     """
-    asked = os.environ.get("TUTELAGE_KERNELS", "")
-    if asked not in ("", "torch", "liger"):
-        raise SettingsError(f"TUTELAGE_KERNELS={asked}: say torch or liger, or leave it out")
     there = torch.cuda.is_available() and importlib.util.find_spec("liger_kernel") is not None
-    if asked == "liger" and not there:
-        raise SettingsError("TUTELAGE_KERNELS=liger: needs a CUDA device and pip install 'tutelage[cuda]'")
-    return there and asked != "torch"
+    return _chosen("liger", there, there, "needs a CUDA device and pip install 'tutelage[cuda]'")
+
+
+@functools.cache
+def onednn() -> bool:
+    """Whether a CPU's products with weights go to oneDNN: on AMD's processors, where it is faster than MKL.
+
+    ``TUTELAGE_KERNELS=torch`` says no, ``onednn`` says yes on any processor where it gives the same numbers.
+
+    Raises:
+        SettingsError: as `liger`.
+    """
+    there = not torch.cuda.is_available() and _onednn_is_right()
+    return _chosen("onednn", there, there and _vendor() == "AuthenticAMD", "gives other numbers here, or is not there")
+
+
+def _chosen(name: str, there: bool, wanted: bool, why: str) -> bool:
+    """What ``TUTELAGE_KERNELS`` makes of a kind of kernels."""
+    asked = os.environ.get("TUTELAGE_KERNELS", "")
+    if asked not in ("", "torch", "liger", "onednn"):
+        raise SettingsError(f"TUTELAGE_KERNELS={asked}: say torch, liger or onednn, or leave it out")
+    if asked == name and not there:
+        raise SettingsError(f"TUTELAGE_KERNELS={name}: {why}")
+    return there if asked == name else wanted and asked == ""
+
+
+def _onednn_is_right() -> bool:
+    """Whether torch has oneDNN's linear layer, and it is as exact as MKL's."""
+    random = torch.Generator().manual_seed(0)
+    for rows, width, outputs in ((256, 384, 1024), (300, 896, 130), (193, 65, 2100)):
+        states = torch.randn(rows, width, generator=random)
+        weight = torch.randn(outputs, width, generator=random)
+        exact = states.double() @ weight.double().T
+        try:
+            found = torch.ops.mkldnn._linear_pointwise(states, weight, None, "none", [], "")
+        except (AttributeError, RuntimeError):
+            return False
+        if not float((found - exact).norm() / exact.norm()) < 2e-6:
+            return False
+    return True
+
+
+def _vendor() -> str:
+    """Of the processor, as Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
 def _meet() -> None:
@@ -147,4 +191,4 @@ def describe() -> str:
     """The device in one line."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name(0)}, bf16{', Liger kernels' if liger() else ''}"
-    return f"CPU, {threads()} threads, {'bf16' if halved() else 'float32'}"
+    return f"CPU, {threads()} threads, {'bf16' if halved() else 'float32'}{', oneDNN' if onednn() else ''}"

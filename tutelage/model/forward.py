@@ -6,9 +6,10 @@ import contextlib
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutelage.model import device
+from tutelage.model import device, products
 from tutelage.model.attention import Cache, Layout
 from tutelage.model.checkpoint import base
 
@@ -23,7 +24,10 @@ def decoded(model: nn.Module, ids: Tensor, positions: Tensor, layout: Layout | C
     """The same of a transformers model, whose weights are all at hand."""
     decoder = cast(nn.Module, model.get_decoder())  # pyright: ignore
     # Answers are drawn in float32: a step reads each weight once, and would have to convert it.
-    with device.half() if isinstance(layout, Layout) else contextlib.nullcontext():
+    with contextlib.ExitStack() as how:
+        if isinstance(layout, Layout):
+            how.enter_context(device.half())
+            how.enter_context(products.reading())
         output = decoder(input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout)
     return cast(Tensor, output.last_hidden_state)[0]
 
@@ -41,11 +45,8 @@ def head_scaling(model: nn.Module) -> tuple[float, float | None]:
     return scale, getattr(config, "final_logit_softcapping", None)
 
 
-def scaled(
-    states: Tensor, weight: Tensor, bias: Tensor | None, scale: float, cap: float | None, temperature: float = 1.0
-) -> Tensor:
-    """(N, vocabulary) logits over the temperature, in float32 or better."""
-    logits = torch.nn.functional.linear(states, weight, bias)
+def scaled(logits: Tensor, scale: float, cap: float | None, temperature: float = 1.0) -> Tensor:
+    """(N, vocabulary) logits over the temperature, in float32 or better, of what the head gives."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if cap is not None:
         return torch.tanh(logits * (scale / cap)) * (cap / temperature)
@@ -54,4 +55,4 @@ def scaled(
 
 def logits(model: nn.Module, hidden: Tensor, temperature: float = 1.0) -> Tensor:
     """(N, vocabulary) float32 logits of hidden states (N, width), over the temperature."""
-    return scaled(hidden, *head(model), *head_scaling(model), temperature)
+    return scaled(F.linear(hidden, *head(model)), *head_scaling(model), temperature)

@@ -16,16 +16,19 @@ from transformers import PreTrainedModel
 from transformers.integrations.liger import apply_liger_kernel
 
 from tutelage.errors import ModelError
-from tutelage.model import device
+from tutelage.model import device, products
 from tutelage.model.attention import Layout, Tree
 
 
 def fuse(model: PreTrainedModel) -> None:
     """Puts the kernels in place of a model's own functions; an architecture that Liger does not know stays as it is.
 
+    On a CPU only linear layers may go another way, see `products`.
+
     Raises:
         ModelError: its hidden states are then others.
     """
+    products.settle(model)
     if not device.liger():
         return
     before = _states(model)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.errors import SelfCheckError
-from tutelage.model import checkpoint, device, forward
+from tutelage.model import checkpoint, device, forward, products
 from tutelage.model.chat import Chat
 from tutelage.records import Comparison
 from tutelage.training import fused
@@ -104,7 +104,7 @@ class _Chosen(torch.autograd.Function):
                 errors = _errors(probabilities, bend, targets[rows], states.dtype)
             del logits, probabilities, bend
             if errors is not None and slopes is not None:
-                slopes[rows] = (errors @ weight).mul_(_factor(scaling))
+                slopes[rows] = products.linear(errors, weight.T).mul_(_factor(scaling))
             if errors is not None and made is not None:
                 made.add(errors, states[rows], chosen.new_full((len(errors),), _factor(scaling)))
         context.save_for_backward(states, weight, bias, targets, slopes)
@@ -167,7 +167,7 @@ def _distribution(
     states: Tensor, weight: Tensor, bias: Tensor | None, scaling: Scaling
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """(N, vocabulary) logits, their softmax, and the slope of the soft cap at them, if there is one."""
-    logits = forward.scaled(states, weight, bias, *scaling)
+    logits = forward.scaled(products.linear(states, weight, bias), *scaling)
     _, cap, temperature = scaling
     # d tanh = 1 - tanh^2, and tanh is the capped logit over the cap.
     bend = None if cap is None else 1 - (logits * (temperature / cap)) ** 2
