@@ -103,7 +103,7 @@ def test_a_document_leads_to_records_and_everything_that_saw_it(runs: Path) -> N
     assert [(r["kind"], r["file"]) for r in found["records_made_from_it"]] == [
         ("conversation", "runs/small/talk/conversations.jsonl")
     ]
-    assert "1 records made from it" in drawn(found)
+    assert "1 record made from it" in drawn(found)
     held_out = trace(ids["toy.d0"], runs)
     assert {r["how"] for r in held_out["stands_in"][0]["seen_by"]} == {"measured on"}
     assert held_out["records_made_from_it"][0]["file"].endswith("held_out.jsonl")

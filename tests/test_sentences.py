@@ -1,6 +1,6 @@
 import pytest
 
-from tutelage.sentences import balanced, content_words, is_chinese, join, sentences
+from tutelage.sentences import balanced, content_words, counted, is_chinese, join, sentences
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,8 @@ def test_is_chinese_looks_at_the_share() -> None:
 def test_balanced_sees_what_is_open(text: str) -> None:
     assert not balanced(text)
     assert balanced("`a` (b) [c] “d” 《书》")
+
+
+def test_one_of_a_thing_is_told_as_one() -> None:
+    assert [counted(count, "document") for count in (0, 1, 2)] == ["0 documents", "1 document", "2 documents"]
+    assert (counted(1, "copy", "copies"), counted(1234, "copy", "copies")) == ("1 copy", "1,234 copies")

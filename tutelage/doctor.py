@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from tutelage.sentences import counted
+
 GIB = 1024**3
 NAME = re.compile(r"[\w.-]+")
 EXTRA = re.compile(r"extra == [\"'](.+?)[\"']")
@@ -126,7 +128,7 @@ def _speed(threads: int) -> Finding:
     if child.returncode != 0:
         return Finding("bad", "speed", "a matrix product in float32 fails: the torch here does not fit this processor")
     found = {int(n): float(speed) for n, speed in json.loads(child.stdout).items()}
-    text = ", ".join(f"{speed:.0f} GFLOP/s with {n} thread{'s' if n > 1 else ''}" for n, speed in found.items())
+    text = ", ".join(f"{speed:.0f} GFLOP/s with {counted(n, 'thread')}" for n, speed in found.items())
     if threads > 1 and found[threads] < 1.2 * found[1]:
         return Finding("warn", "speed", f"{text}: more threads do not help: are other programs busy?")
     return Finding("ok", "speed", text)

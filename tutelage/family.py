@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
+from tutelage.sentences import counted
+
 MARKS = {"same": "[green]matches[/green]", "moved": "[green]matches, elsewhere now[/green]",
          "set aside": "[yellow]the older one of this hash, set aside[/yellow]",
          "changed since": "[red]changed since[/red]", "not here": "[red]not here[/red]"}  # fmt: skip
@@ -70,7 +72,7 @@ def _document(found: dict[str, Any]) -> Group:
             head.add(escape(place["text"]))
             head.add(_readers("seen by", place["seen_by"]))
         parts.append(head)
-    made = Tree(f"[bold]{len(found['records_made_from_it'])} records made from it[/bold]")
+    made = Tree(f"[bold]{counted(len(found['records_made_from_it']), 'record')} made from it[/bold]")
     for record in found["records_made_from_it"]:
         made.add(f"{record['kind']} {record['id']} {escape(record['task'])} [dim]{escape(record['file'])}[/dim]")
     return Group(*parts, made)

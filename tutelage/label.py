@@ -18,6 +18,7 @@ from rich.console import Console
 
 from tutelage.errors import ModelError, SettingsError
 from tutelage.inference.language_model import LanguageModel
+from tutelage.sentences import counted
 from tutelage.stages.serve import listen
 
 
@@ -64,7 +65,7 @@ def serve(
             site = Site(opened, url, models=asked)
             note(f"The labelling site is at {url}/")
             if found:
-                note(f"Its owners may ask {len(found)} models: {', '.join(sorted(found))}")
+                note(f"Its owners may ask {counted(len(found), 'model')}: {', '.join(sorted(found))}")
             if not site.has_people():
                 note("Nobody is there yet. tutelage label owner --database ... makes a link for the first.")
             note("Ctrl-C stops it.")

@@ -77,6 +77,11 @@ def balanced(text: str) -> bool:
     return pairs and text.count("`") % 2 == 0 and text.count('"') % 2 == 0
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 document``, ``1,234 documents``; many: what several are called, if not by an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def _of_line(line: str) -> list[str]:
     found: list[str] = []
     start = 0

@@ -16,6 +16,7 @@ from tutelage.browse import ANY, Wanted
 from tutelage.errors import RecordError, SettingsError
 from tutelage.instruction import formats
 from tutelage.records import Comparison, Conversation, Document, Message, Verdict, read
+from tutelage.sentences import counted
 
 if TYPE_CHECKING:
     from tutelage.model.chat import Chat
@@ -65,7 +66,7 @@ def show(
     else:
         yield "[yellow]no tokenizer beside it: give --model RUN to see tokens[/yellow]"
     for reason, count in dropped.most_common():
-        yield f"[yellow]{count} rows: {escape(reason)}[/yellow]"
+        yield f"[yellow]{counted(count, 'row')}: {escape(reason)}[/yellow]"
     for record in found:
         if isinstance(record, Text | str):
             yield record
@@ -151,7 +152,7 @@ def _conversation(messages: Sequence[Message], chat: Chat | None) -> Iterator[Te
     encoded = chat.encode(messages)
     yield _pieces(chat, encoded.ids, encoded.trained)
     learned = sum(encoded.trained)
-    yield Text(f"{len(encoded.ids)} tokens, {learned} trained", style="dim")
+    yield Text(f"{counted(len(encoded.ids), 'token')}, {learned:,} trained", style="dim")
 
 
 def _pieces(chat: Chat, ids: Sequence[int], trained: Sequence[bool] | None) -> Text:

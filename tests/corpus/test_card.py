@@ -1,5 +1,6 @@
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,18 @@ def test_the_page_shows_text_and_never_runs_it(card: dict[str, Any]) -> None:
     assert "http" not in shown.split("</style>")[1]
     for tag in ("table", "details", "svg", "pre"):
         assert shown.count(f"<{tag}") == shown.count(f"</{tag}>") > 0
+
+
+def test_one_of_a_thing_is_told_as_one(card: dict[str, Any]) -> None:
+    counts = {"different": 1, "removed": 1, "removed_edited": 0, "documents": 1, "bytes": 9}
+    passages = counts | {"top": [{"documents": 3, "text": "a"}]}
+    changed = {"documents": 1, "more_sources": 1, "passages": passages}
+    shown = " ".join(re.sub("<[^>]+>", " ", page(card | changed)).split())
+    for told in (
+        "1 document to learn from", "from 1 licence in 1 language.", "1 duplicate in 1 cluster", "1 test item found",
+        "1 repeated passage cut from 1 document", "And 1 smaller one.", "1 passage stood", "1 copy went",
+    ):  # fmt: skip
+        assert told in shown
 
 
 def test_the_same_again_has_the_same_bytes(run: Path, card: dict[str, Any], tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_patterns(tmp_path: Path) -> None:
     assert files.listing(str(tmp_path / "*")).unread == {".png": 1}
     with pytest.raises(RecordError, match=r"\*.zip: no file is called so"):
         files.listing(str(tmp_path / "*.zip"))
-    with pytest.raises(RecordError, match="1 files, none that can be read"):
+    with pytest.raises(RecordError, match="1 file, none that can be read"):
         files.listing(str(tmp_path / "*.png"))
 
 
@@ -242,5 +242,5 @@ def test_nothing_there_and_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no such file or folder: give a path, or 'python'"):
         read(tmp_path / "missing")
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(RecordError, match="1 files, none that can be read"):
+    with pytest.raises(RecordError, match="1 file, none that can be read"):
         read(tmp_path)

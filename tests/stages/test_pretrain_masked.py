@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_refused(texts: Path, tokenizer_folder: Path, tmp_p
     with pytest.raises(SettingsError, match="max_length 7: too short for two segments"):
         run(max_length=7)
     alone = tiny.jsonl(tmp_path / "alone.jsonl", documents(1))
-    with pytest.raises(RecordError, match=r"alone\.jsonl: 1 documents to train on: .* needs two at least"):
+    with pytest.raises(RecordError, match=r"alone\.jsonl: 1 document to train on: .* needs two at least"):
         run(documents=alone)
     assert not (tmp_path / "run.partial").exists()
 

@@ -127,7 +127,7 @@ def test_ties_are_left_out_and_told(model_folder: Path, tmp_path: Path) -> None:
     tied = Comparison(id="t", prompt=(tiny.user("q"),), responses=("a", "b"), ranks=(1, 1), judge="rule")
     found = tiny.jsonl(tmp_path / "votes.jsonl", [tied, *tiny.comparisons(8)])
     tiny.run_stage(reward, tmp_path / "reward", model=model_folder, comparisons=found)
-    assert "8 pairs; 1 were all ties" in (tmp_path / "reward" / "log.txt").read_text()
+    assert "8 pairs; all ties: 1" in (tmp_path / "reward" / "log.txt").read_text()
 
 
 def test_the_self_check_finds_answers_that_see_each_other(

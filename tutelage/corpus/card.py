@@ -17,6 +17,7 @@ from tutelage.corpus.judging import Rules
 from tutelage.corpus.pipeline import Made
 from tutelage.corpus.rules import RULES
 from tutelage.run import write_json
+from tutelage.sentences import counted
 
 TOP = 30
 SAMPLES = 6
@@ -87,7 +88,10 @@ def page(card: dict[str, Any]) -> str:
         loader=jinja2.FileSystemLoader(folders), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"megabytes": _megabytes, "thousands": _thousands, "words": _words, "percent": _percent}
+    filters: dict[str, Any] = {
+        "megabytes": _megabytes, "thousands": _thousands, "counted": counted, "words": _words, "percent": _percent,
+    }  # fmt: skip
+    environment.filters.update(filters)
     pictures = {
         "river": plots.river(card["funnel"][0]["left"], _steps(card["funnel"][1:])),
         "lengths": plots.columns(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tutelage.corpus import compression, rows
 from tutelage.errors import RecordError
+from tutelage.sentences import counted
 
 PYTHON = "python"
 PAGES = (".html", ".htm", ".xhtml")
@@ -48,7 +49,8 @@ def listing(source: str) -> Listing:
             raise RecordError(f"{source}: no file is called so: give a path, or a pattern that fits one")
         parts = [listing(str(file)) for file in found if file.is_dir() or extension(file) in KNOWN]
         if not parts:
-            raise RecordError(f"{source}: {len(found)} files, none that can be read: put in files of {known}")
+            held = counted(len(found), "file")
+            raise RecordError(f"{source}: {held}, none that can be read: put in files of {known}")
         unread = Counter(file.suffix or "without" for file in found if file.is_file() and extension(file) not in KNOWN)
         for part in parts:
             unread.update(part.unread)
@@ -66,7 +68,7 @@ def listing(source: str) -> Listing:
     files = [file for file in files if not _describes(file)]
     read = [file for file in files if extension(file) in KNOWN]
     if not read:
-        raise RecordError(f"{path}: {len(files)} files, none that can be read: put in files of {known}")
+        raise RecordError(f"{path}: {counted(len(files), 'file')}, none that can be read: put in files of {known}")
     top = path.resolve().name
     unread = Counter(file.suffix or "without" for file in files if extension(file) not in KNOWN)
     named = tuple((file, f"{top}/{file.relative_to(path).as_posix()}") for file in read)

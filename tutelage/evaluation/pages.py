@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -17,6 +18,7 @@ from tutelage.evaluation.card import Card, Preference, Progress, Share
 from tutelage.evaluation.charts import Plot, Series
 from tutelage.evaluation.findings import HELD_OUT
 from tutelage.evaluation.tasks import ALL
+from tutelage.sentences import counted
 
 LESSONS = {
     "prepare": "Raw files become clean documents; what is refused is counted, with the reason.",
@@ -129,7 +131,10 @@ def page(card: Card) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": charts.number, "duration": duration, "count": count}
+    filters: dict[str, Any] = {
+        "percent": percent, "number": charts.number, "duration": duration, "count": count, "counted": counted,
+    }  # fmt: skip
+    environment.filters.update(filters)
     models = list(dict.fromkeys(share.model for share in (*card.stopped, *card.accuracy)))
     models += [rate.model for rate in card.win_rates if rate.model not in models]
     template = environment.get_template("course.html" if card.stages or not card.stage else "stage.html")

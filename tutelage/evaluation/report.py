@@ -22,6 +22,7 @@ from tutelage.evaluation.charts import Series
 from tutelage.evaluation.findings import HELD_OUT
 from tutelage.evaluation.tasks import ALL
 from tutelage.run import read_done, write_json
+from tutelage.sentences import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -194,7 +195,7 @@ def _with_results(card: Card, results: dict[str, Any]) -> Card:
     if reward:
         metrics[f"{reward['name']}/{HELD_OUT}accuracy"] = reward["mean"]
         facts["reward model"] = (
-            f"{pages.percent(reward['mean'])} of {reward['pairs']} held-out pairs right "
+            f"{pages.percent(reward['mean'])} of {counted(reward['pairs'], 'held-out pair')} right "
             f"({pages.percent(reward['low'])} to {pages.percent(reward['high'])})"
         )
     return replace(

@@ -28,6 +28,7 @@ from tutelage.instruction import formats
 from tutelage.model import device
 from tutelage.records import Comparison, Conversation, Message, Rating, Split, Verdict, identify, write
 from tutelage.run import Run, write_json
+from tutelage.sentences import counted
 from tutelage.settings import Input
 from tutelage.training import rewards
 
@@ -184,7 +185,7 @@ def _for_people(recipe: Recipe, run: Run, engine: Engine, found: Sequence[Conver
     beside.write_text("".join(lines), encoding="utf-8")
     os.replace(beside, run.folder / "items.jsonl")
     run.measure(0, items=len(items))
-    run.note(f"{len(items)} items wait to be judged: `tutelage label project {run.path}` puts them there")
+    run.note(f"items that wait to be judged: {len(items):,}: `tutelage label project {run.path}` puts them there")
 
 
 def spread(found: Sequence[Conversation], count: int, seed: int) -> list[Conversation]:
@@ -238,7 +239,7 @@ def _from_votes(recipe: Recipe, run: Run) -> None:
     agreed, judged = agreement(found)
     if judged:
         run.measure(0, agreement=agreed / judged, judged_twice=judged)
-        run.note(f"two judges of one pair agreed {agreed} of {judged} times")
+        run.note(f"two judges of one pair agreed {agreed:,} of {counted(judged, 'time')}")
 
 
 def _said(votes: Path) -> Judged:
@@ -302,6 +303,7 @@ def _write(run: Run, training: list[Comparison], held_out: list[Comparison], ver
     good = sum(verdict.good for verdict in verdicts)
     run.measure(0, comparisons=len(training), pairs=pairs, held_out=len(held_out), verdicts=len(verdicts), good=good)
     run.note(
-        f"{len(training)} comparisons with {pairs} pairs, {len(held_out)} held out, {len(verdicts)} verdicts, "
+        f"{counted(len(training), 'comparison')} with {counted(pairs, 'pair')}, {len(held_out):,} held out, "
+        f"{counted(len(verdicts), 'verdict')}, "
         f"{good / max(1, len(verdicts)):.0%} good"
     )

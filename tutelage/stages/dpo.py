@@ -21,6 +21,7 @@ from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Adapting, adapt
 from tutelage.records import Comparison, Message
 from tutelage.run import Run
+from tutelage.sentences import counted
 from tutelage.settings import Input
 from tutelage.training import reference, samples
 from tutelage.training.batches import Batch, Reading, answers, fitting, flat, fullness, plan
@@ -90,7 +91,8 @@ def execute(recipe: Recipe, run: Run) -> None:
     policy = adapt(model, recipe, "causal", recipe.seed)
     reference.self_check(policy, pairs[0], known[0])
     run.note(
-        f"{len(pairs)} pairs of {len(records)} comparisons, {len(found) - len(pairs)} too long, {len(steps)} steps"
+        f"{counted(len(pairs), 'pair')} of {counted(len(records), 'comparison')}, "
+        f"{len(found) - len(pairs):,} too long, {counted(len(steps), 'step')}"
     )
     run.note(fullness(steps, sizes, recipe.max_batch_tokens))
     trainer = Trainer(run, policy, recipe, steps=len(steps))

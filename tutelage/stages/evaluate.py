@@ -29,6 +29,7 @@ from tutelage.inference.language_model import Sampling
 from tutelage.model import device
 from tutelage.records import Comparison, Conversation, Document
 from tutelage.run import Run, write_json
+from tutelage.sentences import counted
 from tutelage.settings import Input, nearest
 from tutelage.training.likelihood import bits_per_byte, reward_accuracy
 
@@ -104,7 +105,7 @@ def execute(recipe: Recipe, run: Run) -> None:
         share = wilson(right, pairs)
         results["reward"] = {"name": recipe.reward.name, "mean": share.mean, "low": share.low, "high": share.high,
                              "pairs": pairs}  # fmt: skip
-        run.note(f"{recipe.reward.name}: {right} of {pairs} held-out pairs right")
+        run.note(f"{recipe.reward.name}: {right:,} of {counted(pairs, 'held-out pair')} right")
     write_json(run.folder / "results.json", results)
     write_json(run.folder / "samples.json", _samples(found, asked, recipe.samples))
     _write_answers(run.folder / "answers.jsonl", found)
@@ -212,8 +213,9 @@ def _results(found: list[Findings], over: dict[str, str], asked: list[Conversati
         "kl": [],
         "reward": None,
         "notes": [
-            f"Every model answered the same {len(asked)} held-out prompts, at most {recipe.prompts_per_task} of a "
-            f"task; answers are drawn as {drawn}, and cut after {recipe.max_new_tokens} tokens.",
+            f"Every model answered the same {counted(len(asked), 'held-out prompt')}, "
+            f"at most {recipe.prompts_per_task} of a task; "
+            f"answers are drawn as {drawn}, and cut after {recipe.max_new_tokens} tokens.",
             "KL is in nats per answer, estimated on held-out prompts from one answer each, drawn at temperature 1.",
             "Intervals are 95 %. Those of means and win rates redraw the prompts 10,000 times (percentile bootstrap); "
             "those of simple shares are Wilson's. They say how far other prompts might move a number, not another "

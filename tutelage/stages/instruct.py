@@ -24,6 +24,7 @@ from tutelage.instruction import exercises, identity, passages, templates
 from tutelage.instruction.exercises import Exercise
 from tutelage.records import Conversation, Document, Split
 from tutelage.run import Run, write_json
+from tutelage.sentences import counted
 from tutelage.settings import Input
 
 MAKES = "conversations"
@@ -228,7 +229,7 @@ def _write(run: Run, training: list[Conversation], held_out: list[Conversation],
         **{f"left out/{reason}": count for reason, count in sorted(left_out.items()) if count},
     )  # fmt: skip
     counts = ", ".join(f"{task} {train_counts[task]}+{held_counts[task]}" for task in sorted(train_counts))
-    run.note(f"{len(training)} conversations, {len(held_out)} held out ({counts}; training + held out)")
+    run.note(f"{counted(len(training), 'conversation')}, {len(held_out):,} held out ({counts}; training + held out)")
     for reason, count in sorted(left_out.items()):
         if count:
             run.note(f"left out: {count}: {reason}")

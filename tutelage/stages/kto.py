@@ -19,6 +19,7 @@ from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Adapting, adapt
 from tutelage.records import Verdict
 from tutelage.run import Run
+from tutelage.sentences import counted
 from tutelage.settings import Input
 from tutelage.training import reference, samples
 from tutelage.training.batches import Batch, Branch, Example, Reading, answers, fitting, flat, fullness, plan
@@ -86,7 +87,8 @@ def execute(recipe: Recipe, run: Run) -> None:
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True)
     alone = sum(len(step) < 2 for step in steps)
     if alone:
-        run.note(f"{alone} of {len(steps)} steps would have one verdict, which has no KL estimate: left out")
+        left = counted(alone, "step")
+        run.note(f"{left} of {len(steps):,} would have one verdict, which has no KL estimate: left out")
         steps = [step for step in steps if len(step) >= 2]
 
     self_check(model, flat(examples[:2]).to(where))
@@ -98,7 +100,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     policy = adapt(model, recipe, "causal", recipe.seed)
     reference.self_check(policy, examples[0], known[:1])
     weights = class_weights(recipe, int(good.sum()), int((~good).sum()))
-    run.note(f"{int(good.sum())} of {len(kept)} are good, and weigh {weights[0]:.2f} against {weights[1]:.2f}")
+    run.note(f"good: {int(good.sum()):,} of {len(kept):,}, with weight {weights[0]:.2f} against {weights[1]:.2f}")
     run.note(fullness(steps, [example.tokens for example in examples], recipe.max_batch_tokens))
     trainer = Trainer(run, policy, recipe, steps=len(steps))
 

@@ -29,6 +29,7 @@ from tutelage.model.chat import Chat
 from tutelage.model.shared import Scorer
 from tutelage.records import Message
 from tutelage.run import Run, processes
+from tutelage.sentences import counted
 from tutelage.settings import Input
 from tutelage.training import samples
 from tutelage.training.batches import Batch, Example, flat, plan
@@ -346,7 +347,7 @@ def _prompts(recipe: Recipe, chat: Chat, context: int, run: Run) -> tuple[list[l
             f"{recipe.prompts}: no prompt of {len(found)} leaves room for {recipe.max_new_tokens} tokens in {limit}: "
             "shorten them, or lower max_new_tokens"
         )
-    run.note(f"{len(kept)} prompts, {len(found) - len(kept)} too long")
+    run.note(f"{counted(len(kept), 'prompt')}, {len(found) - len(kept):,} too long")
     return [ids for ids, _ in kept], [messages for _, messages in kept]
 
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from tutelage import settings
 from tutelage.errors import RecordError, SettingsError
 from tutelage.run import Run, write_json
+from tutelage.sentences import counted
 from tutelage.settings import Input
 
 if TYPE_CHECKING:
@@ -196,8 +197,8 @@ def _tell(run: Run, summary: dict[str, Any], pace: list[tuple[str, float, int]])
     sides = {split["name"]: split["documents"] for split in summary["splits"]}
     why = ", ".join(f"{rule} {count:,}" for rule, count in refused.items()) or "none"
     run.note(
-        f"{summary['documents']:,} documents of {summary['bytes'] / 1e6:.1f} MB, {sides.get('held_out', 0):,} of them "
-        f"held out; {sum(refused.values()):,} refused: {why}"
+        f"{counted(summary['documents'], 'document')} of {summary['bytes'] / 1e6:.1f} MB, "
+        f"{sides.get('held_out', 0):,} held out; {sum(refused.values()):,} refused: {why}"
     )
     for step, seconds, size in pace:
         if seconds:

@@ -32,6 +32,7 @@ from tutelage.model.chat import Chat
 from tutelage.model.encoder import Marks
 from tutelage.records import Document, read
 from tutelage.run import Run, processes, rank, write_json
+from tutelage.sentences import counted
 from tutelage.settings import Input
 from tutelage.training import masking
 from tutelage.training.batches import Batch, Example, continuation, flat, micro, plan
@@ -113,7 +114,7 @@ def _next_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> No
 
     model = checkpoint.create(config, recipe.seed)
     self_check(model, flat([continuation(piece.tokens.tolist()) for piece in loader.peek(2)]).to(where))
-    run.note(_size(model, steps.tokens, f"{steps.pieces} pieces", len(steps)))
+    run.note(_size(model, steps.tokens, counted(steps.pieces, "piece"), len(steps)))
     model.train()
     trainer = Trainer(run, model, recipe, len(steps), memory={"reading": steps.state_dict()})
     steps.load_state_dict(trainer.memory["reading"])
@@ -157,7 +158,8 @@ def _masked_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> 
     steps = _until(recipe, plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed))
 
     model = encoder.create(config, recipe.seed)
-    run.note(_size(model, sum(sizes), f"{len(pairs)} pairs of {len(train)} documents", len(steps)))
+    what = f"{counted(len(pairs), 'pair')} of {counted(len(train), 'document')}"
+    run.note(_size(model, sum(sizes), what, len(steps)))
     model.train()
     trainer = Trainer(run, model, recipe, steps=len(steps))
     for step in trainer.steps():
@@ -194,7 +196,7 @@ def _measure(
     of the same document, where these are long enough. One half is chance in both.
     """
     if len(held_out) < 2:
-        run.note(f"{len(held_out)} held-out documents: at least two are needed to measure")
+        run.note(f"{counted(len(held_out), 'held-out document')}: at least two are needed to measure")
         return
     rng = random.Random(f"{recipe.seed}:held_out")
     others = masking.pairs(held_out, recipe.max_length, rng)
@@ -220,7 +222,8 @@ def _until(recipe: Recipe, steps: list[list[int]]) -> list[list[int]]:
 
 def _size(model: PreTrainedModel, tokens: float, what: str, steps: int) -> str:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    return f"{parameters:.2f} M parameters, {tokens / 1e6:.2f} M tokens in {what}, {steps} steps, {device.describe()}"
+    size = f"{parameters:.2f} M parameters, {tokens / 1e6:.2f} M tokens"
+    return f"{size} in {what}, {counted(steps, 'step')}, {device.describe()}"
 
 
 def _encoded(recipe: Recipe, chat: Chat, run: Run) -> Path:
@@ -268,9 +271,9 @@ def _mixed(recipe: Recipe, facts: dict[str, Any], run: Run) -> mixing.Mixture:
         group = facts["groups"][name]
         about = "" if group["counted"] else "about "
         run.note(
-            f"{name} ({len(group['sources'])} sources): "
-            f"{group['documents']:,} documents, {about}{share.size:,} tokens, weight {share.weight:g}, "
-            f"{share.epochs:.2f} epochs, {share.share:.1%} of what is read"
+            f"{name} ({counted(len(group['sources']), 'source')}): "
+            f"{counted(group['documents'], 'document')}, {about}{counted(share.size, 'token')}, "
+            f"weight {share.weight:g}, {share.epochs:.2f} epochs, {share.share:.1%} of what is read"
         )
     for warning in mixture.warnings:
         run.note(f"beware: {warning}")
@@ -323,8 +326,9 @@ def _sentences(recipe: Recipe, chat: Chat, run: Run) -> tuple[list[list[Sentence
         train += [found] if found else []
     if len(train) < 2:
         raise RecordError(
-            f"{recipe.documents}: {len(train)} documents to train on: objective masked_token needs two at least, as "
-            "half of the second sentences are from another document: split the text, or write objective: next_token"
+            f"{recipe.documents}: {counted(len(train), 'document')} to train on: objective masked_token needs two at "
+            "least, as half of the second sentences are from another document: split the text, "
+            "or write objective: next_token"
         )
     held_out = [masking.split(text, chat) for text in texts[False][: recipe.eval_documents]]
     return train, [document for document in held_out if document]

@@ -22,6 +22,7 @@ from tutelage.instruction import formats
 from tutelage.model import checkpoint, device
 from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
+from tutelage.sentences import counted
 from tutelage.settings import Input
 from tutelage.training.batches import Batch, Example, Reading, answers, fitting, flat, fullness, plan
 from tutelage.training.held_out import Judged, divided
@@ -95,7 +96,8 @@ def execute(recipe: Recipe, run: Run) -> None:
     telling = [record for record in found if record.pairs()]
     if not telling:
         raise RecordError(f"{recipe.comparisons}: every comparison is a tie: there is nothing to learn")
-    run.note(f"{sum(len(record.pairs()) for record in telling)} pairs; {len(found) - len(telling)} were all ties")
+    pairs = counted(sum(len(record.pairs()) for record in telling), "pair")
+    run.note(f"{pairs}; all ties: {len(found) - len(telling):,}")
     records, examples = fitting(
         telling, lambda record, length: answers(record.prompt, record.responses, chat, length, record.id),
         recipe, checkpoint.context(scorer), recipe.comparisons, run,

@@ -24,6 +24,7 @@ from tutelage.corpus.encoding import COMPARED, Encoder, pattern
 from tutelage.errors import RecordError
 from tutelage.model.chat import TEMPLATE
 from tutelage.run import Run, write_json
+from tutelage.sentences import counted
 from tutelage.settings import Input
 
 MAKES = "tokenizer"
@@ -171,9 +172,11 @@ def _tell(recipe: Recipe, run: Run, report: dict[str, Any]) -> None:
     )
     rates = ", ".join(f"{told['bytes_per_token']} bytes a token ({name})" for name, told in known.items())
     run.note(
-        f"{report['vocab_size']:,} tokens, learned from {report['learned_from']['documents']:,} documents: {rates}"
+        f"{report['vocab_size']:,} tokens, "
+        f"learned from {counted(report['learned_from']['documents'], 'document')}: {rates}"
     )
     if report["vocab_size"] < recipe.vocab_size:
         run.note(f"fewer than the {recipe.vocab_size:,} asked for: the documents have no more pairs that repeat")
     if report["round_trip"]["changed"]:
-        run.note(f"{report['round_trip']['changed']} texts do not come back as they were: see tokenizer_report.json")
+        changed = counted(report["round_trip"]["changed"], "text")
+        run.note(f"not as it was when it comes back: {changed}: see tokenizer_report.json")

@@ -22,6 +22,7 @@ from tutelage.model.attention import Layout, Tree
 from tutelage.model.chat import Chat
 from tutelage.records import Conversation, Message
 from tutelage.run import Run
+from tutelage.sentences import counted
 
 R = TypeVar("R")
 
@@ -215,8 +216,8 @@ def fullness(steps: Sequence[Sequence[int]], sizes: Sequence[int], limit: int) -
     mean = sum(tokens) / len(steps)
     spread = (sum((one - mean) ** 2 for one in tokens) / len(steps)) ** 0.5
     return (
-        f"{len(steps)} steps of {mean:.0f} tokens (deviation {spread:.0f}), in {count / len(steps):.1f} rows, "
-        f"{sum(tokens) / count / limit:.1%} full"
+        f"{counted(len(steps), 'step')} of {mean:.0f} tokens (deviation {spread:.0f}), "
+        f"in {count / len(steps):.1f} rows, {sum(tokens) / count / limit:.1%} full"
     )
 
 
@@ -317,5 +318,6 @@ def fitting(
         )
     tokens = sum(example.tokens for _, example in kept)
     learned = sum(example.supervised for _, example in kept)
-    run.note(f"{len(kept)} examples, {dropped} too long, {tokens} tokens of which {learned / tokens:.0%} are learned")
+    examples = counted(len(kept), "example")
+    run.note(f"{examples}, {dropped:,} too long, {tokens:,} tokens of which {learned / tokens:.0%} are learned")
     return [record for record, _ in kept], [example for _, example in kept]
