@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich import progress
 
 from tutelage import run as runs
 from tutelage.errors import RunError, RunLockedError
-from tutelage.run import Parent, Run, content_hash, file_hash, is_done, read_done, read_metrics, read_parents
+from tutelage.run import Parent, Run, Way, content_hash, file_hash, is_done, read_done, read_metrics, read_parents
 
 # A stage of 40 steps, each with a checkpoint; its output depends on all of them.
 WORKER = """
@@ -283,6 +285,33 @@ def test_notes_may_hold_any_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "shape [3, 4] and [/closing] 中文" in capsys.readouterr().err
     assert "shape [3, 4] and [/closing] 中文" in (tmp_path / "a.partial" / "log.txt").read_text()
     assert read_metrics(tmp_path / "a.partial") == [{"step": 1, "loss": 1.5, "split": "held_out"}]
+
+
+def test_a_way_in_bytes_is_told_with_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five items, of which two were done before; the others take ten seconds each."""
+    bars: list[progress.Progress] = []
+
+    def add_task(bar: progress.Progress, *given: Any, **named: Any) -> progress.TaskID:
+        bars.append(bar)
+        return original(bar, *given, **named)
+
+    original = progress.Progress.add_task
+    monkeypatch.setattr(progress.Progress, "add_task", add_task)
+    ends, now = [4000, 6000, 7000, 8000, 9500], [0]
+    way = Way(10_000, lambda count: ends[count - 1], before=2)
+    shown: list[tuple[float, float | None]] = []
+    with Run.begin(tmp_path / "a", "toy", {}, []) as run:
+        for item in run.progress(iter(range(5)), "walking", way):
+            bar = bars[0]
+            bar.get_time = lambda: now[0]
+            if item:
+                shown.append((bar.tasks[0].completed, bar.tasks[0].time_remaining))
+            now[0] += 10 if item > 1 else 1
+    assert shown == [(4000, None), (6000, None), (7000, None), (8000, 20)]
+    assert bars[0].tasks[0].completed == 10_000
+    assert "walking ━━━━━━━━━━━━━━ 10.0/10.0 kB" in capsys.readouterr().err
 
 
 def test_recipe_and_parents_are_on_the_disk_before_the_work(tmp_path: Path) -> None:

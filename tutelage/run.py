@@ -46,10 +46,25 @@ HOUSEKEEPING = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A walk whose steps are of different length, in bytes."""
+
+    total: int
+    behind: Callable[[int], int]
+    """How many bytes lie behind after so many items."""
+    before: int = 0
+    """How many of the first items were done before: they say nothing of the pace."""
+
+
+PACE = 300
+"""Seconds by which the pace of a walk in bytes is told: its steps may take a minute each."""
+
+
 class Progress(Protocol):
     """A bar for a long walk: `Run.progress` is one."""
 
-    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]: ...
+    def __call__(self, items: Iterable[T], description: str, total: int | Way | None = None) -> Iterator[T]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,29 +166,40 @@ class Run:
         self,
         items: Iterable[T],
         description: str,
-        total: int | None = None,
+        total: int | Way | None = None,
         start: int = 0,
         note: Callable[[], str] = str,
     ) -> Iterator[T]:
-        """The items, with a bar, an estimate of the end and a changing note."""
+        """The items, with a bar, an estimate of the end and a changing note.
+
+        total: how many items there are, or the way in bytes.
+        """
         if self.quiet:
             yield from items
             return
         from rich import progress
         from rich.console import Console
 
+        way, length = (total, total.total) if isinstance(total, Way) else (None, total)
+        if length is None and hasattr(items, "__len__"):
+            length = len(items)  # type: ignore[arg-type]
         bar = progress.Progress(
             progress.TextColumn("{task.description}", markup=False), progress.BarColumn(bar_width=14),
-            progress.MofNCompleteColumn(), progress.TimeRemainingColumn(compact=True), progress.TextColumn("left"),
+            progress.DownloadColumn() if way else progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(compact=True), progress.TextColumn("left"),
             progress.TextColumn("{task.fields[note]}", markup=False),
-            console=Console(stderr=True),
+            console=Console(stderr=True), speed_estimate_period=PACE if way else 30,
         )  # fmt: skip
-        length = len(items) if total is None and hasattr(items, "__len__") else total  # type: ignore[arg-type]
         with bar:
             task = bar.add_task(f"{self.path.name}: {description}", total=length, completed=start, note="")
-            for item in items:
+            for count, item in enumerate(items, start + 1):
                 yield item
-                bar.update(task, advance=1, note=note())
+                done = way.behind(count) if way else count
+                if way and count <= way.before:
+                    bar.reset(task, completed=done)
+                bar.update(task, completed=done, note=note())
+            if way:
+                bar.update(task, completed=way.total)
 
     def _can_go_on(self) -> bool:
         """Whether there is a whole checkpoint; what ends in .tmp was being written when the process stopped."""

@@ -36,7 +36,7 @@ FILES = {
 }
 
 
-def no_progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:  # noqa: ARG001
+def no_progress(items: Iterable[T], description: str, total: object = None) -> Iterator[T]:  # noqa: ARG001
     yield from items
 
 

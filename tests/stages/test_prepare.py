@@ -1,16 +1,21 @@
+import contextlib
 import json
 import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow.parquet as pq
 import pytest
 
 from tutelage import settings
-from tutelage.corpus import writing
+from tutelage.corpus import parts, pipeline, python_docs, writing
 from tutelage.errors import RecordError, SettingsError
 from tutelage.records import Document, read
-from tutelage.run import Run
+from tutelage.run import Run, Way
 from tutelage.stages import prepare
+
+T = TypeVar("T")
 
 ENGLISH = [
     "The wind blew from the sea",
@@ -247,3 +252,38 @@ def test_when_everything_is_refused_it_says_by_what(tmp_path: Path, texts: Path)
         prepared(tmp_path, sources=[str(texts)], licence="own", min_characters=100_000)
     assert not (tmp_path / "prepare").exists()
     assert not (tmp_path / "prepare.partial").exists()
+
+
+def test_the_bar_knows_how_far_it_is(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first part to the last, also in a run that goes on; but not how much Python's documentation is."""
+    ways: list[Way | int | None] = []
+
+    def progress(_: Run, items: Iterable[T], description: str, total: Way | int | None = None) -> Iterator[T]:
+        if description == "reading and judging":
+            ways.append(total)
+        return iter(items)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "progress", progress)
+    monkeypatch.setattr(parts, "FIRST", 2000)
+    monkeypatch.setattr(python_docs, "documents", lambda _: ([], []))
+    size = sum(file.stat().st_size for file in texts.iterdir())
+    checkpoint = tmp_path / "prepare.partial" / "checkpoint"
+    number = 0
+    for publish, lost in ((stop, ""), (stop, "read.json"), (pipeline.publish, "")):
+        (checkpoint / (lost or "nothing")).unlink(missing_ok=True)
+        with monkeypatch.context() as within, contextlib.suppress(KeyboardInterrupt):
+            within.setattr(pipeline, "publish", publish)
+            prepared(tmp_path, sources=[str(texts)], licence="own")
+        way = ways.pop()
+        assert isinstance(way, Way)
+        assert (way.total, way.before) == (size, number)
+        number = number or len(list((checkpoint / "judged").iterdir()))
+        behind = [way.behind(count + 1) for count in range(number)]
+        assert behind == sorted(set(behind))
+        assert len(behind) > 3
+        assert behind[-1] == size
+    prepared(tmp_path, "mixed", sources=["python", str(texts)], licence="own")
+    assert ways == [None]

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+from tutelage.corpus import positions
 from tutelage.errors import RecordError
 
 SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
@@ -31,7 +32,7 @@ def chunks(path: Path) -> Iterator[bytes]:
         RecordError: the file is cut off or damaged, after all that could be read of it.
     """
     kind = SUFFIXES.get(path.suffix.lower())
-    with path.open("rb") as file:
+    with path.open("rb") as file, positions.known(path, file.tell):
         if kind is None:
             while piece := file.read(STEP):
                 yield piece

@@ -14,9 +14,10 @@ Each is written beside and renamed, so whatever is there is whole.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,10 @@ class Bench:
     """Where parts lie while they are worked on."""
 
     root: Path
+
+    def known(self) -> int:
+        """How many parts were judged one after another, from the first."""
+        return next(number for number in itertools.count() if not self.judged(number).exists())
 
     def raw(self, number: int) -> Path:
         return self.root / "raw" / f"{number:05d}.arrow"
@@ -127,11 +132,11 @@ def read_texts(table: pa.Table) -> pa.LargeStringArray:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def cut(bench: Bench, rows: Iterable[Row], told: dict[str, Any]) -> Iterator[int]:
+def cut(bench: Bench, rows: Iterable[Row], told: dict[str, Any], read: Callable[[], int] = int) -> Iterator[int]:
     """Cuts what is read into parts, and gives the number of each as soon as it may be judged.
 
-    What is judged already is passed over. ``told`` is filled while reading, and kept in ``read.json`` at the end: from
-    then on nothing is read again.
+    What is judged already is passed over. ``told`` is filled while reading, with the bytes that were ``read`` up to the
+    end of each part too, and kept in ``read.json`` at the end: from then on nothing is read again.
     """
     done = bench.root / "read.json"
     if done.exists():
@@ -140,8 +145,10 @@ def cut(bench: Bench, rows: Iterable[Row], told: dict[str, Any]) -> Iterator[int
         yield from range(known["parts"])
         return
     number = 0
+    ends: list[int] = told.setdefault("ends", [])
     bench.raw(0).parent.mkdir(parents=True, exist_ok=True)
     for part in _gathered(rows):
+        ends.append(read())
         if not bench.judged(number).exists() and not bench.raw(number).exists():
             half = bench.raw(number).with_suffix(".tmp")
             write_table(half, part, packed=False)  # it goes as soon as it is judged

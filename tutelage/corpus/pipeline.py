@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tutelage.corpus import judging, parts, settling, stretches, writing
+from tutelage.corpus import judging, parts, reading, settling, stretches, writing
 from tutelage.corpus.engine import Engine
 from tutelage.corpus.facts import Facts
 from tutelage.corpus.judging import Clock, Rules, Told
-from tutelage.run import Progress
+from tutelage.run import Progress, Way
 
 
 @dataclass
@@ -40,8 +40,13 @@ class Made:
     """(step, seconds of work, bytes it read) of what was done this time; never of what was done before."""
 
 
-def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progress, told: dict[str, Any]) -> Made:
+def run(
+    rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progress, told: dict[str, Any],
+    meter: reading.Meter | None = None,
+) -> Made:  # fmt: skip
     """Does all that is not done yet; ``told`` is what reading fills in.
+
+    meter: how far the rows are read, if that can be said.
 
     Raises:
         RecordError: a test set, a list of words or a classifier cannot be read; then nothing is written.
@@ -50,9 +55,10 @@ def run(rules: Rules, rows: Iterable[parts.Row], engine: Engine, progress: Progr
     writing.forget()
     bench = rules.bench
     made = Made(told, Facts(), range(0), next(engine.map(_begin, [rules])))
-    numbers = parts.cut(bench, rows, told)
+    way = Way(meter.total, lambda count: told["ends"][count - 1], bench.known()) if meter else None
+    numbers = parts.cut(bench, rows, told, meter.read if meter else int)
     results = engine.map(functools.partial(judging.judge, rules), numbers)
-    _add(made, list(progress(results, "reading and judging")))
+    _add(made, list(progress(results, "reading and judging", way)))
     made.numbers = range(int(told["parts"]))
     last_first = made.numbers[::-1]  # the first parts are small: done last, nobody waits long for another
     compare = functools.partial(_compare, rules, len(made.numbers))

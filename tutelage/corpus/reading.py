@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from tutelage.corpus import files, parts, python_docs, sources, terms
+from tutelage.corpus import files, parts, positions, python_docs, sources, terms
 from tutelage.corpus.rows import Block
 from tutelage.errors import RecordError, SettingsError
 from tutelage.run import Progress, write_json
@@ -64,16 +64,39 @@ def forget_others(root: Path, listed: dict[str, files.Listing]) -> None:
     write_json(known, found)
 
 
+class Meter:
+    """How many bytes of all files were read, packed ones as they are."""
+
+    def __init__(self, listed: dict[str, files.Listing]) -> None:
+        self._sizes = [(path, path.stat().st_size) for one in listed.values() for path, _ in one.read]
+        self.total = sum(size for _, size in self._sizes)
+        self._files = self._bytes = 0
+
+    def pass_file(self) -> None:
+        """One more file was read."""
+        self._bytes += self._sizes[self._files][1]
+        self._files += 1
+
+    def read(self) -> int:
+        """The bytes up to what was given last."""
+        if self._files == len(self._sizes):
+            return self._bytes
+        path, size = self._sizes[self._files]
+        return self._bytes + positions.of(path, size)
+
+
 def rows(
     given: Sequence[str],
     listed: dict[str, files.Listing],
     progress: Progress,
     told: dict[str, Any],
     carry: bool = False,
+    meter: Meter | None = None,
 ) -> Iterator[parts.Row]:
     """Every record of every source, in order; ``told`` gets what was not read, and the packages.
 
     carry: whether those who judge may not see the files, so that all content must come along.
+    meter: is kept up to date.
     """
     unread = sum((Counter(dict(listing.unread)) for listing in listed.values()), Counter[str]())
     told["unread"] = dict(sorted(unread.items()))
@@ -86,6 +109,8 @@ def rows(
         for path, name in listed[source].read:
             for piece in sources.pieces(path, name):
                 yield _row(piece, places[source], carry)
+            if meter:
+                meter.pass_file()
 
 
 def entries(row: parts.Row) -> Iterator[sources.Entry | sources.Fault]:

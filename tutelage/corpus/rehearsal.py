@@ -57,7 +57,7 @@ def rehearse() -> None:
         raise RuntimeError(f"the text of the rehearsal was refused: {made.facts.tables['rules']}")
 
 
-def _quietly(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+def _quietly(items: Iterable[T], description: str, total: object = None) -> Iterator[T]:
     del description, total
     return iter(items)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tutelage.corpus import compression, encodings
+from tutelage.corpus import compression, encodings, positions
 from tutelage.errors import RecordError
 
 JSON = (".jsonl", ".ndjson")
@@ -192,12 +192,12 @@ def _parquet(path: Path, columns: tuple[str, ...], needed: tuple[str, ...]) -> I
         file = pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise RecordError(f"{path}: not a Parquet file: {error}") from None
-    with file:
+    number, count, size = 0, max(file.metadata.num_rows, 1), path.stat().st_size
+    with file, positions.known(path, lambda: size * number // count):
         names = file.schema_arrow.names
         if not any(name in needed for name in names):
             yield Row(f"{path}: row 1", 1, dict.fromkeys(names))
             return
-        number = 0
         try:
             for batch in file.iter_batches(batch_size=1024, columns=[name for name in names if name in columns]):
                 for value in batch.to_pylist():

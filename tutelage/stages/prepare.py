@@ -107,7 +107,7 @@ def execute(recipe: Recipe, run: Run) -> None:
 
 
 def _prepare(recipe: Recipe, run: Run, workers: Engine) -> None:
-    from tutelage.corpus import card, judging, licences, pipeline, quality, reading
+    from tutelage.corpus import card, files, judging, licences, pipeline, quality, reading
 
     listed = reading.listings(recipe.sources, recipe.tests)
     _check_licences(recipe)
@@ -138,8 +138,9 @@ def _prepare(recipe: Recipe, run: Run, workers: Engine) -> None:
     )
     reading.forget_others(run.checkpoint, listed)
     told: dict[str, Any] = {}
-    rows = reading.rows(recipe.sources, listed, run.progress, told, carry=workers.elsewhere)
-    made = pipeline.run(rules, rows, workers, run.progress, told)
+    meter = None if files.PYTHON in recipe.sources else reading.Meter(listed)
+    rows = reading.rows(recipe.sources, listed, run.progress, told, workers.elsewhere, meter)
+    made = pipeline.run(rules, rows, workers, run.progress, told, meter)
     summary = card.card(made, rules, _stated(recipe))
     if not any(split["name"] == "train" and split["documents"] for split in summary["splits"]):
         shutil.rmtree(run.checkpoint)
