@@ -1,4 +1,7 @@
+import importlib.util
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -112,3 +115,24 @@ def test_text_is_cut_into_runs_of_equal_size() -> None:
     assert runs[-1][1] == 100
     assert {last - first for first, last in runs} == {25}
     assert hashing.shares(hashing.column(["x" * 1000, "y"]), 8)[-1][1] == 2
+
+
+def test_it_is_known_which_loops_are_compiled(tmp_path: Path) -> None:
+    """Not those whose file was written anew; and a process that asks compiles none."""
+    file = tmp_path / "loops.py"
+    file.write_text("from tutelage.corpus.hashing import compiled\n\n\n@compiled\ndef twice(n):\n    return 2 * n\n")
+
+    def twice() -> Any:
+        spec = importlib.util.spec_from_file_location("loops", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.twice
+
+    assert not hashing.is_kept(twice())
+    assert not hashing.is_kept(twice())
+    assert twice()(4) == 8
+    assert hashing.is_kept(twice())
+    file.write_text(file.read_text().replace("2 *", "1 + 1 *"))
+    assert not hashing.is_kept(twice())

@@ -287,3 +287,10 @@ def test_the_bar_knows_how_far_it_is(texts: Path, tmp_path: Path, monkeypatch: p
         assert behind[-1] == size
     prepared(tmp_path, "mixed", sources=["python", str(texts)], licence="own")
     assert ways == [None]
+
+
+def test_compiling_is_told_when_it_is_done(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kept in (True, False):
+        monkeypatch.setattr(pipeline, "is_kept", lambda _, kept=kept: kept)
+        run = prepared(tmp_path, f"kept_{kept}", sources=[str(texts)], licence="own")
+        assert ("compiles its loops" in (run / "log.txt").read_text()) is not kept

@@ -59,6 +59,18 @@ def compiled(function: _Function) -> _Function:
     return decorate(function)
 
 
+def is_kept(loop: Any) -> bool:
+    """Whether a `compiled` loop need not be compiled again, for its file as it is and for this processor.
+
+    Numba has no word for it, so its index is looked into; if it has another one day, nothing is to be said.
+    """
+    try:
+        machine, index = loop.targetctx.codegen().magic_tuple(), loop._cache._cache_file._load_index()
+    except AttributeError:
+        return True
+    return any(kept[1] == machine for kept in index)
+
+
 class Text(NamedTuple):
     """Texts one after the other in UTF-8."""
 

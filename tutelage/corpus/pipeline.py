@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tutelage.corpus import judging, parts, reading, settling, stretches, writing
+from tutelage.corpus import counting, judging, marking, parts, reading, settling, stretches, writing
 from tutelage.corpus.engine import Engine
 from tutelage.corpus.facts import Facts
+from tutelage.corpus.hashing import is_kept
 from tutelage.corpus.judging import Clock, Rules, Told
 from tutelage.run import Progress, Way
 
@@ -79,6 +80,11 @@ def run(
         made.facts.merge(Facts.read(bench.applied(number) / "facts.json"))
     made.facts.merge(Facts.read(bench.settled() / "facts.json"))
     return made
+
+
+def is_compiled(rules: Rules) -> bool:
+    """Whether the machine code of the longest loops is there; it takes more than half of the minute that all take."""
+    return all(is_kept(loop) for loop in (counting.count_all, *([marking.mark] if rules.paragraphs else [])))
 
 
 def publish(rules: Rules, made: Made, folder: Path) -> None:

@@ -136,6 +136,8 @@ def _prepare(recipe: Recipe, run: Run, workers: Engine) -> None:
         share=recipe.held_out_share,
         seed=recipe.seed,
     )
+    if not workers.elsewhere and not pipeline.is_compiled(rules):
+        run.note("compiles its loops, which is done once: about a minute")
     reading.forget_others(run.checkpoint, listed)
     told: dict[str, Any] = {}
     meter = None if files.PYTHON in recipe.sources else reading.Meter(listed)
