@@ -1,18 +1,14 @@
-import gzip
-import json
 import pickle
 import random
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tutelage.corpus import leakage
-from tutelage.corpus.leakage import Index, Item, Leak, find, read_tests
+from tutelage.corpus.leakage import Index, Leak, find
 from tutelage.corpus.lookup import filter_of, may_hold
-from tutelage.errors import RecordError
+from tutelage.corpus.testsets import Item
 
 QUESTION = (
     "A baker in Harlow sells twelve loaves every morning and five more every afternoon, except on Sundays when the "
@@ -118,63 +114,7 @@ def test_many_leaks_in_many_texts() -> None:
     found = find(pa.array(texts, pa.large_string()), 0, index)
     assert sorted((leak.document, int(leak.item.id)) for leak in found) == sorted((n % 3, n) for n in range(300))
     assert [leak for n in range(3) for leak in find([texts[n]], n, index)] == found
-    by_document = leakage.by_document(found)
-    assert list(by_document) == [0, 1, 2]
-    assert sum(map(len, leakage.by_item(found).values())) == 300
     assert find([], 0, index) == find(["", "x"], 0, index) == find(texts, 0, Index([])) == []
-
-
-def test_tests_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
-    rows = [{"tid": f"q{n}", "lang": "en", "question": " ".join(words(12, n)), "answer": str(n)} for n in range(3)]
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "a.jsonl").write_text(lines)
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    (tmp_path / "c.json").write_text(json.dumps({"name": "x", "examples": rows}))
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
-    (tmp_path / "e.csv").write_text(
-        "tid,question,answer\n" + "".join(f"{row['tid']},{row['question']},{row['answer']}\n" for row in rows)
-    )
-    (tmp_path / "f.txt").write_text("\n\n".join(row["question"] for row in rows))
-    for name in ("a.jsonl", "b.jsonl.gz", "c.json", "d.parquet", "e.csv"):
-        found = read_tests([str(tmp_path / name)])
-        asked = [one for one in found if one.field == "question"]
-        assert [(one.test, one.id, one.text) for one in asked] == [(name, row["tid"], row["question"]) for row in rows]
-        assert {one.field for one in found} == {"question", "question+answer"}
-        assert [one.field for one in read_tests([str(tmp_path / name)], ["answer"])] == ["answer"] * 3
-    assert [one.text for one in read_tests([str(tmp_path / "f.txt")])] == [row["question"] for row in rows]
-
-
-def test_choices_are_read_with_the_question(tmp_path: Path) -> None:
-    path = tmp_path / "choices.jsonl"
-    row = {"question": "Which one?", "choices": {"text": ["red house", "blue boat"], "label": ["A", "B"]}}
-    path.write_text(json.dumps(row))
-    (found,) = read_tests([str(path)])
-    assert found.field == "question+choices"
-    assert found.text == "Which one?\nred house\nblue boat\nA\nB"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", "{", "a.jsonl:1"),
-        ("b.json", "{", "not JSON"),
-        ("c.json", "3", "neither a list"),
-        ("d.parquet", "x", "not a Parquet file"),
-        ("e.txt", "\n\n", "no text"),
-        ("f.jsonl", '{"question": "What do you think of it, and why do you?"}', "none of the fields wanted"),
-    ],
-)
-def test_a_bad_file_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
-    path = tmp_path / name
-    path.write_text(content)
-    with pytest.raises(RecordError, match=message) as error:
-        read_tests([str(path)], ["wanted"] if name.startswith("f") else [])
-    assert str(path) in str(error.value)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"none\.jsonl: no such file"):
-        read_tests([str(tmp_path / "none.jsonl")])
 
 
 @pytest.mark.parametrize("length", [1, 5, 8])

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tutelage.corpus import duplicates, leakage, paragraphs
+from tutelage.corpus import duplicates, leakage, paragraphs, testsets
 from tutelage.corpus.hashing import pa
 
 CORPUS = Path(__file__).parents[3] / "shared/data/corpus"
@@ -115,7 +115,7 @@ def test_repeated_paragraphs_go_and_pictures_stay() -> None:
 
 
 def test_leaks_are_found_and_nothing_else() -> None:
-    index = leakage.Index(leakage.read_tests([str(CORPUS / "testset.jsonl")]))
+    index = leakage.Index(testsets.read([str(CORPUS / "testset.jsonl")]))
     names = list(documents())
     found = leakage.find(column(), 0, index)
     pairs = {(names[leak.document], leak.item.id) for leak in found}

@@ -32,6 +32,7 @@ from tutelage.corpus import (
     splits,
     tables,
     terms,
+    testsets,
     treatment,
 )  # fmt: skip
 from tutelage.corpus.classifier import Classifier
@@ -115,7 +116,7 @@ def tools(rules: Rules) -> Tools:
     """
     return Tools(
         frozenset(id for file in rules.leave_out for id in _ids(Path(file))),
-        leakage.Index(leakage.read_tests(rules.tests)) if rules.tests else None,
+        leakage.Index(testsets.read(rules.tests)) if rules.tests else None,
         harm.Lexicon.read([Path(path) for path in rules.lexicons]) if rules.lexicons else harm.Lexicon.default(),
         Classifier.load(Path(rules.quality_classifier)) if rules.quality_classifier else None,
         Classifier.load(Path(rules.harm_classifier)) if rules.harm_classifier else None,

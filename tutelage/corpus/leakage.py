@@ -13,16 +13,13 @@ A.6 (share of an item that is covered); Yang et al. 2023, arXiv:2311.04850 (copi
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tutelage.corpus import compression, rows
 from tutelage.corpus.hashing import (
     FACTOR,
     Hashes,
@@ -37,17 +34,10 @@ from tutelage.corpus.hashing import (
     widest,
 )
 from tutelage.corpus.lookup import filter_of, may_hold, place_of, table_of
-from tutelage.errors import RecordError
+from tutelage.corpus.testsets import SHORT, Item
 
 COVERED = 0.5
 """Share of an item's units that must stand in a text, in runs."""
-FIELDS = (
-    "question", "prompt", "query", "instruction", "input", "problem", "premise", "hypothesis", "sentence", "sentence1",
-    "sentence2", "context", "passage", "story", "text", "turns", "choices", "options", "endings", "answer", "answers",
-    "output", "response", "solution", "canonical_solution", "target", "explanation",
-)  # fmt: skip
-"""Names of fields that hold an item's text; of a row that has none of them all text is taken."""
-IDS = ("id", "tid", "task_id", "question_id", "example_id", "uid", "idx", "qid")
 
 _LIKELY = 0.3
 """Share of an item's runs from which on it is worth a closer look."""
@@ -55,27 +45,14 @@ _WORDS, _CHARACTERS = 5, 8
 """Units of a run, where most units are words and where they are characters."""
 _LEAST = {False: 13, True: 20}
 """Units that must stand in a text at least."""
-_SHORT = 8
-"""Units of the shortest text that can be looked for."""
 _OWNERS = 8
 """Items that may share a run that counts."""
 _EDGE = 0.25
 """Share of an item's runs that are missing before or behind all others where only a part of it stands in a text."""
-_LONGEST = 64 << 20
 _ALL = np.full(1, ~np.uint64(0))
 """A filter that turns nothing away."""
 
 Alteration = Literal["none", "changed", "part"]
-
-
-class Item(NamedTuple):
-    """A text of a test."""
-
-    test: str
-    """The name of the file."""
-    id: str
-    field: str
-    text: str
 
 
 class Leak(NamedTuple):
@@ -93,117 +70,6 @@ class Leak(NamedTuple):
     """What stands there."""
     alteration: Alteration
     """``none`` if all of it stands there, ``part`` if its beginning or its end is missing, else ``changed``."""
-
-
-def read_tests(files: Sequence[str], fields: Sequence[str] = ()) -> list[Item]:
-    """The items of test files: .jsonl, .json, .csv, .tsv and .parquet a row each, other files a paragraph each; also
-    compressed.
-
-    Args:
-        fields: names of the fields to take; without any those of `FIELDS` that a row has.
-
-    Raises:
-        RecordError: a file cannot be read, a row is no record, or there is no text in a file.
-    """
-    items: list[Item] = []
-    for name in files:
-        path = Path(name)
-        found = [
-            Item(path.name, identity, field, text)
-            for identity, row in _rows(path)
-            for field, text in _texts(row, fields)
-            if text.strip()
-        ]
-        if not found:
-            wanted = f"none of the fields {', '.join(fields)}" if fields else "no text"
-            raise RecordError(f"{path}: {wanted} found in it: name the fields that hold the questions")
-        items += found
-    return items
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Id and content of each row."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = bool(suffixes) and suffixes[-1] in (".gz", ".zst", ".xz", ".bz2")
-    kind = (suffixes[-2:-1] if packed else suffixes[-1:]) or [""]
-    if not path.is_file():
-        raise RecordError(f"{path}: no such file: give the file of a test")
-    if kind[0] in (".jsonl", ".ndjson", ".csv", ".tsv"):
-        for row in rows.rows(path, kind[0], _LONGEST, ()):
-            if row.fault:
-                raise RecordError(f"{row.place}: {row.fault}")
-            yield _named(row.value, row.number), row.value
-    elif kind[0] == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        try:
-            table = pyarrow.parquet.read_table(path)
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise RecordError(f"{path}: not a Parquet file: {error}") from None
-        for number, value in enumerate(table.to_pylist(), start=1):
-            yield _named(value, number), value
-    elif kind[0] == ".json":
-        for number, value in enumerate(_listed(path), start=1):
-            yield _named(value, number), value
-    else:
-        text = compression.whole(path, _LONGEST).decode("utf-8", "replace")
-        for number, value in enumerate(text.replace("\r\n", "\n").split("\n\n"), start=1):
-            yield str(number), {"text": value}
-
-
-def _listed(path: Path) -> list[Any]:
-    """The rows of a JSON file: a list, or the longest list in an object."""
-    try:
-        whole: Any = json.loads(compression.whole(path, _LONGEST))
-    except ValueError as error:
-        raise RecordError(f"{path}: not JSON: {error}") from None
-    if isinstance(whole, dict):
-        lists = [value for value in cast("dict[str, Any]", whole).values() if isinstance(value, list)]
-        whole = max(lists, key=len, default=[])
-    if not isinstance(whole, list):
-        raise RecordError(f"{path}: neither a list nor an object with one: give one row a question")
-    return cast("list[Any]", whole)
-
-
-def _named(row: Any, number: int) -> str:
-    if isinstance(row, dict):
-        known = cast("dict[str, Any]", row)
-        for name in IDS:
-            if isinstance(known.get(name), str | int):
-                return str(known[name])
-    return str(number)
-
-
-def _texts(row: Any, fields: Sequence[str]) -> list[tuple[str, str]]:
-    """Field and text. What is too short by itself is looked for together with the others."""
-    if not isinstance(row, dict):
-        return [("text", _said(row))]
-    known = {str(name): value for name, value in cast("dict[Any, Any]", row).items()}
-    lower = {name.lower(): name for name in known}
-    names = [name for name in fields if name in known] if fields else [lower[name] for name in FIELDS if name in lower]
-    if not names and not fields:
-        names = [name for name in known if name.lower() not in IDS]
-    found = [(name, text) for name in names if (text := _said(known[name])).strip()]
-    long = [(name, text) for name, text in found if count_units(text) >= _SHORT]
-    if len(long) == len(found) or not found:
-        return long
-    return [*long, ("+".join(name for name, _ in found), "\n".join(text for _, text in found))]
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping):
-        return "\n".join(_said(one) for one in cast("Mapping[Any, Any]", value).values())
-    if isinstance(value, Sequence):
-        return "\n".join(_said(one) for one in cast("Sequence[Any]", value))
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
-
-
-def count_units(text: str) -> int:
-    """How many units a text has."""
-    return int(_lay(column([text]))[1][0])
 
 
 class _Book(NamedTuple):
@@ -232,17 +98,17 @@ class Index:
     """The items of tests, to find them in any text."""
 
     def __init__(self, items: Sequence[Item]) -> None:
-        """Takes what `read_tests` gave. Items of fewer than eight units are in ``unjudged``, not looked for."""
+        """Takes what `testsets.read` gave. Items of fewer than eight units are in ``unjudged``, not looked for."""
         hashes, counts, alone = _lay(column([item.text for item in items]))
         edges = np.cumsum(np.concatenate(([0], counts)))
         self.items: list[Item] = []
         found: dict[bool, list[Hashes]] = {False: [], True: []}
         own = [2 * int(alone[a:b].sum()) > b - a for a, b in pairwise(edges.tolist())]
-        self.unjudged = [item for item, size in zip(items, counts.tolist(), strict=True) if size < _SHORT]
+        self.unjudged = [item for item, size in zip(items, counts.tolist(), strict=True) if size < SHORT]
         # Items of words first: the loops know by the number which kind one is.
         for place in sorted(range(len(items)), key=own.__getitem__):
             size = int(counts[place])
-            if size >= _SHORT:
+            if size >= SHORT:
                 run, where = np.empty(size, dtype=np.uint64), np.empty(size, dtype=np.int64)
                 length = _CHARACTERS if own[place] else _WORDS
                 shown = _near(hashes[edges[place] : edges[place + 1]], length, _ALL, run, where)
@@ -320,22 +186,6 @@ def find(texts: Texts, first: int, index: Index, known: Units | None = None) -> 
             Leak(first + row, index.items[owner], round(coverage, 4), start, start + high - low, said, alteration)
         )
     return leaks
-
-
-def by_item(leaks: Sequence[Leak]) -> dict[Item, list[Leak]]:
-    """The leaks of each item, the fullest first; items in the order of their tests and ids."""
-    found: dict[Item, list[Leak]] = {}
-    for leak in sorted(leaks, key=lambda leak: (leak.item, -leak.coverage, leak.document)):
-        found.setdefault(leak.item, []).append(leak)
-    return found
-
-
-def by_document(leaks: Sequence[Leak]) -> dict[int, list[Leak]]:
-    """The leaks in each document, the fullest first; documents by number."""
-    found: dict[int, list[Leak]] = {}
-    for leak in sorted(leaks, key=lambda leak: (leak.document, -leak.coverage, leak.item)):
-        found.setdefault(leak.document, []).append(leak)
-    return found
 
 
 @functools.cache
