@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tutelage.corpus.digits import numbers
 from tutelage.corpus.personal import find, masked
-from tutelage.corpus.traits import numbers
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,3 @@ NUMBERS = [
 def test_numbers_are_found_in_the_runs_where_they_may_stand(texts: list[str]) -> None:
     for text, runs in zip(texts, numbers(texts), strict=True):
         assert find(text, runs=runs) == find(text)
-
-
-def test_runs_of_digits_are_told_by_their_first_character() -> None:
-    texts = ["中 12 13800138000 or 2024, +44 20 7946 0958", "", "😀010-62770000 3.14 13800138000\n212-555-0147"]
-    assert numbers(texts) == [[1, 27], [], [1, 31]]
-
-
-def test_a_long_line_of_numbers_is_read_once() -> None:
-    line = "13800138000 " * 20_000
-    assert numbers([line]) == [[0]]

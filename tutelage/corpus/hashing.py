@@ -42,7 +42,7 @@ _ALONE = (
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-_SHARED = ("hashing.py", "characters.py", "edges.py", "lookup.py", "looks.py", "sentences.py", "signs.py")
+_SHARED = ("hashing.py", "characters.py", "digits.py", "edges.py", "lookup.py", "looks.py", "sentences.py", "signs.py")
 _STATE = hashlib.blake2b(
     b"".join((Path(__file__).parent / name).read_bytes() for name in _SHARED), digest_size=4
 ).hexdigest()

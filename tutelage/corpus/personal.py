@@ -89,7 +89,7 @@ def masked(text: str, needs: int = PERSONAL, runs: Sequence[int] | None = None) 
 
     Args:
         needs: those of its `traits` that say what may be there.
-        runs: where there may be numbers, as `traits.numbers` tells it; else they are looked for everywhere.
+        runs: where there may be numbers, as `digits.numbers` tells it; else they are looked for everywhere.
     """
     found = find(text, needs, runs)
     if not found:

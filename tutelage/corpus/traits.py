@@ -7,14 +7,13 @@ the places are told too, for that is what is most often taken away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tutelage.corpus import signs
+from tutelage.corpus.digits import is_digit, is_letter, may_be_number
 from tutelage.corpus.hashing import Bytes, Places, Texts, column, compiled
 from tutelage.corpus.signs import (
     AT,
@@ -83,26 +82,6 @@ def traits(texts: Texts, look_for: Marks) -> Traits:
     return Traits(np.diff(text.offsets), flags, counts, begins, places[: begins[-1]].copy())
 
 
-def numbers(texts: Sequence[str]) -> list[list[int]]:
-    """Of each text where runs of digits, spaces, dots and strokes begin in which somebody's number may stand."""
-    text = column(texts)
-    begins = np.zeros(len(text) + 1, np.int64)
-    places = np.empty(len(text.data) // 2 + 1, np.uint32)
-    _numbers(text.data, text.offsets, begins, places)
-    found = places[: begins[-1]].tolist()
-    return [found[first:last] for first, last in pairwise(begins.tolist())]
-
-
-@compiled
-def _is_letter(b: Any) -> Any:
-    return np.uint8((b | 32) - 97) < 26
-
-
-@compiled
-def _is_digit(b: Any) -> Any:
-    return np.uint8(b - 48) < 10
-
-
 @compiled
 def _key(data: Bytes, start: int, end: int) -> int:
     """Where a word stands in a table of 65,536; words that fall together are both believed."""
@@ -119,7 +98,7 @@ def _is_markup(data: Bytes, i: int, end: int, tags: npt.NDArray[np.bool_]) -> bo
     if data[i] == 93:
         return j + 1 < end and data[j] == 93 and data[j + 1] == 62
     if data[i] == 38:
-        while j < end and j < i + 27 and (_is_letter(data[j]) or _is_digit(data[j]) or data[j] == 35):
+        while j < end and j < i + 27 and (is_letter(data[j]) or is_digit(data[j]) or data[j] == 35):
             j += 1
         return j > i + 2 and j < end and data[j] == 59
     if j < end and data[j] == 33:
@@ -129,7 +108,7 @@ def _is_markup(data: Bytes, i: int, end: int, tags: npt.NDArray[np.bool_]) -> bo
         while j < end and (data[j] <= 32 or data[j] >= 128):
             j += 1
     first = j
-    while j < end and j < first + 12 and (_is_letter(data[j]) or _is_digit(data[j])):
+    while j < end and j < first + 12 and (is_letter(data[j]) or is_digit(data[j])):
         j += 1
     return j > first and tags[_key(data, first, j)]
 
@@ -144,7 +123,7 @@ def _code(data: Bytes, i: int, end: int, tags: npt.NDArray[np.bool_]) -> tuple[i
         while j < end and not (data[j] == tick and j + 2 < end and data[j + 1] == tick and data[j + 2] == tick):
             if data[j] == 60 and not opened:
                 b = data[j - 1]
-                opened = b > 127 or _is_letter(b) or _is_digit(b) or b in (95, 59, 41, 125, 93)
+                opened = b > 127 or is_letter(b) or is_digit(b) or b in (95, 59, 41, 125, 93)
                 opened = opened and _is_markup(data, j, end, tags)
             hung |= data[j] == 62 and j + 1 < end and data[j + 1] == 10
             j += 1
@@ -193,12 +172,12 @@ def _is_leftover(
     if start == end or end - start >= len(shapes):
         return False
     b = data[start]
-    if not shapes[end - start, b | 32 if _is_letter(b) else b]:
+    if not shapes[end - start, b | 32 if is_letter(b) else b]:
         return False
     value = np.uint32(2166136261)
     for place in range(start, end):
         b = data[place]
-        value = (value ^ np.uint32(b | 32 if _is_letter(b) else b)) * np.uint32(16777619)
+        value = (value ^ np.uint32(b | 32 if is_letter(b) else b)) * np.uint32(16777619)
     return lines[value & np.uint32(0xFFFF)]
 
 
@@ -211,82 +190,6 @@ def _is_trailing(data: Bytes, line: int, i: int) -> bool:
     if b == 0x80:
         return i - line >= 3 and data[i - 3] == 0xE3 and data[i - 2] == 0x80
     return b == 32 or b == 9 or (b == 0xA0 and i - line >= 2 and data[i - 2] == 0xC2)
-
-
-@compiled
-def _may_be_number(data: Bytes, start: int, i: int, end: int) -> bool:
-    """Whether digits that begin here may be somebody's number: alone, or with those that a space, a dot or a stroke
-    divides from them. What stands before, how many digits there are, and in how many groups, rules out most."""
-    before = data[i - 1] if i > start else 10
-    needed = 99
-    if before == 43:
-        needed = 8
-    else:
-        bracket = i - 1 if before == 41 else i - 2
-        if bracket > start and data[bracket] == 41 and _is_digit(data[bracket - 1]) and before in (41, 32, 45):
-            needed = 7
-        elif _is_letter(before) or _is_digit(before) or before in (95, 46, 45, 47, 61, 38, 37, 35, 36):
-            return False
-    digits, groups, dots = 0, 0, 0
-    j = i
-    while True:
-        first = j
-        while j < end and _is_digit(data[j]) and j < i + 40:
-            j += 1
-        digits += j - first
-        groups += 1
-        joined = j + 1 < end and data[j] in (32, 45, 46) and _is_digit(data[j + 1])
-        if digits >= needed or ((not joined or data[j] == 32) and _may_be(data, i, digits, groups, dots, j - first)):
-            return True
-        if not joined or j > i + 31:
-            return False
-        dots += data[j] == 46
-        j += 1
-
-
-@compiled
-def _may_be(data: Bytes, i: int, digits: int, groups: int, dots: int, last: int) -> bool:
-    """Whether digits are as many as an address of the internet, a telephone number, an identity number or a card has.
-    A company's hotline is no person's."""
-    lead = data[i] - 48
-    if dots == 3 and groups == 4:
-        return digits >= 6
-    if lead == 0 and digits < 13:
-        return groups == 2 and dots == 0 and digits > 9
-    if digits == 10:
-        hotline = lead in (4, 8) and data[i + 1] == 48 and data[i + 2] == 48
-        return lead > 1 and groups == 3 and last == 4 and not hotline
-    if digits == 11:
-        return lead == 1 and groups <= 4
-    if digits == 13:
-        return lead == 8
-    if digits == 17 or digits == 18:
-        return groups == 1 and lead > 0
-    return dots == 0 and ((digits == 15 and lead != 1) or (digits in (16, 19) and 2 <= lead <= 6))
-
-
-@compiled
-def _numbers(data: Bytes, offsets: Places, begins: Places, places: npt.NDArray[np.uint32]) -> None:
-    taken = 0
-    for number in range(len(offsets) - 1):
-        start, end = offsets[number], offsets[number + 1]
-        i = run = start
-        more, told = 0, start - 1
-        while i < end:
-            b = data[i]
-            if _is_digit(b):
-                if run > told and _may_be_number(data, start, i, end):
-                    places[taken] = run - start - more
-                    taken += 1
-                    told = run
-                while i < end and _is_digit(data[i]):
-                    i += 1
-                continue
-            i += 1
-            if b != 32 and b != 45 and b != 46:
-                more += 128 <= b < 192
-                run = i
-        begins[number + 1] = taken
 
 
 @compiled
@@ -322,7 +225,7 @@ def _pass(
                 ask = asks[b]
                 if ask == LETTER:
                     j = i + 1
-                    while j < end and _is_letter(data[j]):
+                    while j < end and is_letter(data[j]):
                         j += 1
                     latin += j - i
                     seen += 1
@@ -341,10 +244,10 @@ def _pass(
                     i += 1
                     continue
                 if ask == DIGIT:
-                    if not found & NUMBER and _may_be_number(data, start, i, end):
+                    if not found & NUMBER and may_be_number(data, start, i, end):
                         found |= NUMBER
                     i += 1
-                    while i < end and _is_digit(data[i]):
+                    while i < end and is_digit(data[i]):
                         i += 1
                     continue
                 if ask == NEWLINE:
@@ -371,7 +274,7 @@ def _pass(
                             taken += 1
                 elif ask == COLON:
                     j = i - 1
-                    while j >= start and j > i - 6 and (_is_letter(data[j]) or _is_digit(data[j])):
+                    while j >= start and j > i - 6 and (is_letter(data[j]) or is_digit(data[j])):
                         j -= 1
                     if colons and j >= start and data[j] == 58:
                         colons += 1

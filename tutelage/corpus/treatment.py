@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.corpus import cleaning, languages, personal
+from tutelage.corpus.digits import numbers
 from tutelage.corpus.signs import Marks
-from tutelage.corpus.traits import NUMBER, PERSONAL, UNCLEAN, numbers, traits
+from tutelage.corpus.traits import NUMBER, PERSONAL, UNCLEAN, traits
 
 
 class Treated(NamedTuple):
