@@ -47,13 +47,9 @@ def judged(root: Path, monkeypatch: pytest.MonkeyPatch, rows: Sequence[parts.Row
     return made
 
 
-def count(made: judging.Rules) -> int:
-    return len(list((made.bench.root / "judged").iterdir()))
-
-
 def settle(made: judging.Rules) -> None:
     for job in (*settling.FIRST, *settling.THEN):
-        job(made, count(made))
+        job(made)
 
 
 def written(made: judging.Rules) -> dict[str, str]:
@@ -62,7 +58,7 @@ def written(made: judging.Rules) -> dict[str, str]:
 
 def test_jobs_go_on_wherever_they_were_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = judged(tmp_path, monkeypatch, rows())
-    assert count(made) > 5
+    assert len(made.bench.numbers()) > 5
     settle(made)
     whole = written(made)
     assert {"sizes.json", "compared.npz", "letters.npz", "passages.npz", "clusters.json", "facts.json"} < set(whole)
@@ -91,8 +87,8 @@ def test_jobs_go_on_wherever_they_were_killed(tmp_path: Path, monkeypatch: pytes
 def test_verdicts_say_what_goes_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = judged(tmp_path, monkeypatch, rows())
     settle(made)
-    tables = [parts.read_table(made.bench.settled() / f"{number:05d}.arrow") for number in range(count(made))]
-    documents = [parts.read_table(made.bench.judged(number) / "documents.arrow") for number in range(count(made))]
+    tables = [parts.read_table(made.bench.settled() / f"{number:05d}.arrow") for number in made.bench.numbers()]
+    documents = [parts.read_table(made.bench.judged(number) / "documents.arrow") for number in made.bench.numbers()]
     ids = [id for table in documents for id in table.column("id").to_pylist()]
     said = dict(zip(ids, (row for table in tables for row in table.to_pylist()), strict=True))
     assert said["b7"]["rule"] == "exact_duplicate"
@@ -115,14 +111,14 @@ def test_passages_are_those_of_all_keys_sorted(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(settling, "AT_ONCE", at_once)
     made = judged(tmp_path, monkeypatch, rows())
     settle(made)
-    sizes = [len(np.load(made.bench.judged(number) / "groups.npy")) for number in range(count(made))]
+    sizes = [len(np.load(made.bench.judged(number) / "groups.npy")) for number in made.bench.numbers()]
     alive = np.concatenate(
         [
             np.array([rule == "" for rule in parts.read_table(file).column("rule").to_pylist()])
             for file in sorted(made.bench.settled().glob("*.arrow"))
         ]
     )
-    every = [settling.passages(made.bench.judged(number)) for number in range(count(made))]
+    every = [settling.passages(made.bench.judged(number)) for number in made.bench.numbers()]
     assert len(list(made.bench.settled().glob("passages.*.npz"))) == -(
         -sum(len(one.keys) + 16 for one in every) // at_once
     )

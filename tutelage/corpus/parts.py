@@ -50,6 +50,13 @@ class Bench:
 
     root: Path
 
+    def read(self) -> Path:
+        return self.root / "read.json"
+
+    def numbers(self) -> range:
+        """The parts, when all is read."""
+        return range(json.loads(self.read().read_text(encoding="utf-8"))["parts"])
+
     def known(self) -> int:
         """How many parts were judged one after another, from the first."""
         return next(number for number in itertools.count() if not self.judged(number).exists())
@@ -138,7 +145,7 @@ def cut(bench: Bench, rows: Iterable[Row], told: dict[str, Any], read: Callable[
     What is judged already is passed over. ``told`` is filled while reading, with the bytes that were ``read`` up to the
     end of each part too, and kept in ``read.json`` at the end: from then on nothing is read again.
     """
-    done = bench.root / "read.json"
+    done = bench.read()
     if done.exists():
         known = json.loads(done.read_text(encoding="utf-8"))
         told.update(known)

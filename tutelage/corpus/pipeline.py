@@ -60,9 +60,9 @@ def run(
     numbers = parts.cut(bench, rows, told, meter.read if meter else int)
     results = engine.map(functools.partial(judging.judge, rules), numbers)
     _add(made, list(progress(results, "reading and judging", way)))
-    made.numbers = range(int(told["parts"]))
+    made.numbers = bench.numbers()
     last_first = made.numbers[::-1]  # the first parts are small: done last, nobody waits long for another
-    compare = functools.partial(_compare, rules, len(made.numbers))
+    compare = functools.partial(_compare, rules)
     _add(made, [one for jobs in (settling.FIRST, settling.THEN) for one in engine.map(compare, jobs)])
     if rules.paragraphs:
         stay = writing.keepers(rules)[::-1]
@@ -112,9 +112,9 @@ def _begin(rules: Rules) -> dict[str, int]:
     return {test: len(ids) for test, ids in known.items()}
 
 
-def _compare(rules: Rules, count: int, job: Callable[[Rules, int], None]) -> Told:
+def _compare(rules: Rules, job: Callable[[Rules], None]) -> Told:
     clock = Clock()
-    job(rules, count)
+    job(rules)
     clock.lap("comparing")
     return Told(0, 0, clock.seconds)
 

@@ -53,13 +53,13 @@ class Compared(NamedTuple):
     held: npt.NDArray[np.bool_]
 
 
-def compare(rules: Rules, count: int) -> None:
-    """Writes how many documents each of ``count`` parts has, which of them are one, and which are held out."""
+def compare(rules: Rules) -> None:
+    """Writes how many documents each part has, which of them are one, and which are held out."""
     bench = rules.bench
     if _compared(bench).exists():
         return
-    drawn = [np.load(bench.judged(number) / "groups.npy") for number in range(count)]
-    alone = [np.load(bench.judged(number) / "alone.npy") for number in range(count)]
+    drawn = [np.load(bench.judged(number) / "groups.npy") for number in bench.numbers()]
+    alone = [np.load(bench.judged(number) / "alone.npy") for number in bench.numbers()]
     sizes = [len(part) for part in drawn]
     write_json(bench.settled() / "sizes.json", sizes)
     with _gathered_signs(bench, sizes) as signs:
@@ -68,7 +68,7 @@ def compare(rules: Rules, count: int) -> None:
         # A cluster is on one side as a whole, so its first may stay. Copies that may stay are on one side too.
         groups = first if rules.near_duplicates else duplicates.group([signs], near=False)
         verdicts = groups.how.copy()
-        verdicts[_copies(bench, count, signs)] = RULES.index("licence_copy")
+        verdicts[_copies(bench, signs)] = RULES.index("licence_copy")
     with _beside(_compared(bench)) as file:
         np.savez(file, **groups._asdict(), verdicts=verdicts, held=held)
 
@@ -132,9 +132,9 @@ def _joined(found: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.concatenate(found) if found else np.zeros(0, np.uint64)
 
 
-def _copies(bench: parts.Bench, count: int, signs: duplicates.Signs) -> npt.NDArray[np.bool_]:
+def _copies(bench: parts.Bench, signs: duplicates.Signs) -> npt.NDArray[np.bool_]:
     """Which documents are the same as one that its licence forbids."""
-    gated = _joined([np.load(bench.judged(number) / "gated.npy") for number in range(count)])
+    gated = _joined([np.load(bench.judged(number) / "gated.npy") for number in bench.numbers()])
     if not len(gated):
         return np.zeros(len(signs), dtype=bool)
     both = np.concatenate((np.asarray(signs.normal), gated))
@@ -143,10 +143,10 @@ def _copies(bench: parts.Bench, count: int, signs: duplicates.Signs) -> npt.NDAr
     return licences.copies(both, marked)[: len(signs)]
 
 
-def write_verdicts(rules: Rules, count: int) -> None:
+def write_verdicts(rules: Rules) -> None:
     """Writes for each part what goes, why, and what stands for it."""
     bench = rules.bench
-    files = [bench.settled() / f"{number:05d}.arrow" for number in range(count)]
+    files = [bench.settled() / f"{number:05d}.arrow" for number in bench.numbers()]
     if all(file.exists() for file in files):
         return
     sizes = _sizes(bench)
@@ -197,10 +197,9 @@ def _rows(
         start += size
 
 
-def write_clusters(rules: Rules, count: int) -> None:
+def write_clusters(rules: Rules) -> None:
     """Writes the largest clusters with the start of some members, how large clusters are, and how like near duplicates
     are."""
-    del count
     bench, facts = rules.bench, Facts()
     target = bench.settled() / "clusters.json"
     if target.exists():
@@ -233,12 +232,13 @@ def write_clusters(rules: Rules, count: int) -> None:
     write_json(target, clusters)
 
 
-def gather_passages(rules: Rules, count: int) -> None:
+def gather_passages(rules: Rules) -> None:
     """Writes the passages that may stand in many documents; each range of keys by itself, so that few are held."""
     bench = rules.bench
     if not rules.paragraphs:
         return
-    files = [bench.judged(number) / "passages.keys.npy" for number in range(count)]
+    numbers = bench.numbers()
+    files = [bench.judged(number) / "passages.keys.npy" for number in numbers]
     total = sum(file.stat().st_size for file in files) // 8
     ranges = max(1, -(-total // AT_ONCE))
     for turn in range(ranges):
@@ -254,7 +254,7 @@ def gather_passages(rules: Rules, count: int) -> None:
         some: list[npt.NDArray[np.uint64]] = []
         places: list[Places] = []
         first = 0
-        for number in range(count):
+        for number in numbers:
             keys, rows = passages(bench.judged(number))
             inside = (keys >= np.uint64(low)) & (keys <= np.uint64(high))
             inside &= sieve.often(keys, paragraphs.DOCUMENTS)
@@ -265,9 +265,8 @@ def gather_passages(rules: Rules, count: int) -> None:
             np.savez(file, keys=_joined(some), documents=_joined(places))
 
 
-def write_passages(rules: Rules, count: int) -> None:
+def write_passages(rules: Rules) -> None:
     """Writes the passages that stand in many of the documents that are left."""
-    del count
     bench = rules.bench
     target = bench.settled() / "passages.npz"
     if not rules.paragraphs or target.exists():
@@ -294,13 +293,13 @@ def repeated(bench: parts.Bench) -> paragraphs.Repeated:
         return paragraphs.Repeated(held["keys"], held["counts"], held["keepers"])
 
 
-def add_letters(rules: Rules, count: int) -> None:
+def add_letters(rules: Rules) -> None:
     """Writes the model of letters, from the sums of all parts."""
     bench = rules.bench
     target = bench.settled() / "letters.npz"
     if target.exists():
         return
-    counts = fluency.total(np.load(bench.judged(number) / "letters.npy") for number in range(count))
+    counts = fluency.total(np.load(bench.judged(number) / "letters.npy") for number in bench.numbers())
     with _beside(target) as file:
         fluency.Model(counts).save(file)
 
