@@ -12,7 +12,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tutelage.errors import ModelError
-from tutelage.model import attention
+from tutelage.model import attention, device
 from tutelage.model.attention import Cache, Layout, Tree
 from tutelage.training.batches import Example, flat
 from tutelage.training.likelihood import token_log_probabilities
@@ -236,3 +236,31 @@ def test_trees_on_cuda(architecture: str, dtype: torch.dtype) -> None:
     assert (found.cpu() - expected).norm() < limit * expected.norm()
     for name, slope in tiny.gradients(found.sum(), model).items():
         assert (slope.cpu().float() - slopes[name]).norm() < 4 * limit * slopes[name].norm() + 1e-4, name
+
+
+@pytest.mark.parametrize(("length", "kind"), [(256, torch.float32), (257, torch.bfloat16)])
+def test_short_sequences_attend_in_single_where_that_is_faster(
+    length: int, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == torch.bfloat16 and not device.probe():
+        pytest.skip("this processor dies of products in bfloat16")
+    generator = torch.Generator().manual_seed(1)
+    query, key, value = (torch.randn(1, 2, length, 16, generator=generator) for _ in range(3))
+    layout, options = Layout((Tree(0, 0, (length,)),)), attention._Options(0.3, 0.0, None, None)
+    expected = attention._by_layout(query, key, value.bfloat16().float(), layout, options)
+    seen: list[torch.dtype] = []
+    inner = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*given: torch.Tensor, **more: Any) -> torch.Tensor:
+        found = inner(*given, **more)
+        seen.append(found.dtype)
+        return found
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    monkeypatch.setattr(device, "halved", lambda: True)
+    monkeypatch.setattr(device, "amd", lambda: True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention._by_layout(query, key, value.bfloat16(), layout, options)
+    assert seen == [kind]
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - expected).abs().max() < 0.02

@@ -108,7 +108,7 @@ def test_kernels_are_left_out_when_asked_to(card: pytest.MonkeyPatch) -> None:
 
 def test_kernels_that_cannot_be_had_are_refused(card: pytest.MonkeyPatch) -> None:
     card.setenv("TUTELAGE_KERNELS", "fast")
-    with pytest.raises(SettingsError, match="say torch or liger"):
+    with pytest.raises(SettingsError, match="say torch, liger or onednn"):
         device.liger()
     card.setenv("TUTELAGE_KERNELS", "liger")
     assert device.liger()
@@ -116,3 +116,53 @@ def test_kernels_that_cannot_be_had_are_refused(card: pytest.MonkeyPatch) -> Non
     device.liger.cache_clear()
     with pytest.raises(SettingsError, match=r"tutelage\[cuda\]"):
         device.liger()
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A CPU of AMD's, on which oneDNN is right."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "_onednn_is_right", lambda: True)
+    monkeypatch.setattr(device, "amd", lambda: True)
+    device.onednn.cache_clear()
+    yield monkeypatch
+    device.onednn.cache_clear()
+
+
+def test_onednn_is_for_amd(processor: pytest.MonkeyPatch) -> None:
+    assert device.onednn()
+    assert device.describe().endswith(", oneDNN")
+    processor.setattr(device, "amd", lambda: False)
+    device.onednn.cache_clear()
+    assert not device.onednn()
+    processor.setenv("TUTELAGE_KERNELS", "onednn")
+    device.onednn.cache_clear()
+    assert device.onednn()
+    processor.setenv("TUTELAGE_KERNELS", "torch")
+    device.onednn.cache_clear()
+    assert not device.onednn()
+
+
+def test_onednn_that_is_wrong_is_not_taken(processor: pytest.MonkeyPatch) -> None:
+    processor.setattr(device, "_onednn_is_right", lambda: False)
+    assert not device.onednn()
+    processor.setenv("TUTELAGE_KERNELS", "onednn")
+    device.onednn.cache_clear()
+    with pytest.raises(SettingsError, match="gives other numbers here"):
+        device.onednn()
+
+
+def test_what_is_right_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rounded(states: torch.Tensor, weight: torch.Tensor, *_: object) -> torch.Tensor:
+        return states.bfloat16().float() @ weight.bfloat16().float().T
+
+    monkeypatch.setattr(device, "by_onednn", rounded)
+    assert not device._onednn_is_right()
+    monkeypatch.setattr(device, "by_onednn", torch.nn.functional.linear)
+    assert device._onednn_is_right()
+
+    def lacking(*_: object) -> torch.Tensor:
+        raise AttributeError
+
+    monkeypatch.setattr(device, "by_onednn", lacking)
+    assert not device._onednn_is_right()

@@ -101,11 +101,12 @@ def test_a_reference_takes_it_and_generation_does_not(calls: Counter[str], token
     products.settle(model)
     ids = torch.arange(12) + 30
     with torch.no_grad():
-        read = forward.hidden_states(model, ids, torch.arange(12), Layout((Tree(0, 0, (12,)),)))
+        layout = Layout((Tree(0, 0, (12,)),))
+        read = forward.hidden_states(model, ids, torch.arange(12), layout)
         assert calls["served"] == 14
         calls.clear()
         plain = model.get_decoder()(
-            input_ids=ids[None], position_ids=torch.arange(12)[None], use_cache=False, layout=Layout((Tree(0, 0, (12,)),))
+            input_ids=ids[None], position_ids=torch.arange(12)[None], use_cache=False, layout=layout
         ).last_hidden_state[0]  # fmt: skip
         assert not calls
     assert (read - plain).abs().max() < 1e-5

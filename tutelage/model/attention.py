@@ -25,6 +25,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from tutelage.errors import ModelError
+from tutelage.model import device
 from tutelage.model.cache import Cache
 
 NAME = "tutelage"
@@ -46,6 +47,9 @@ FOREIGN = {
     "block_indices": "sparse attention",
 }
 """What some architectures hand to their attention beside queries, keys and values, and ours does not have."""
+
+SHORT = 256
+"""Up to so many keys attention is faster in float32 than in bfloat16 on AMD's processors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,13 @@ def _spans(layout: Layout, device: torch.device) -> tuple[Tensor | None, Tensor,
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, options: _Options) -> Tensor:
     """The queries are the last tokens of the keys' sequence."""
+    if key.shape[2] <= SHORT and device.halved() and device.amd():
+        with torch.autocast("cpu", enabled=False):
+            return _full(query.float(), key.float(), value.float(), options).to(value.dtype)
+    return _full(query, key, value, options)
+
+
+def _full(query: Tensor, key: Tensor, value: Tensor, options: _Options) -> Tensor:
     new, whole = query.shape[2], key.shape[2]
     window = options.window if options.window is not None and whole > options.window else None
     if new == whole and window is None and options.softcap is None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed
+from torch import Tensor
 
 from tutelage.errors import SettingsError
 from tutelage.run import processes
@@ -115,7 +116,12 @@ def onednn() -> bool:
         SettingsError: as `liger`.
     """
     there = not torch.cuda.is_available() and _onednn_is_right()
-    return _chosen("onednn", there, there and _vendor() == "AuthenticAMD", "gives other numbers here, or is not there")
+    return _chosen("onednn", there, there and amd(), "gives other numbers here, or is not there")
+
+
+def by_onednn(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(..., outputs) of states (..., width), a matrix (outputs, width) and a bias, all float32 on a CPU."""
+    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
 
 
 def _chosen(name: str, there: bool, wanted: bool, why: str) -> bool:
@@ -136,7 +142,7 @@ def _onednn_is_right() -> bool:
         weight = torch.randn(outputs, width, generator=random)
         exact = states.double() @ weight.double().T
         try:
-            found = torch.ops.mkldnn._linear_pointwise(states, weight, None, "none", [], "")
+            found = by_onednn(states, weight)
         except (AttributeError, RuntimeError):
             return False
         if not float((found - exact).norm() / exact.norm()) < 2e-6:
@@ -144,13 +150,14 @@ def _onednn_is_right() -> bool:
     return True
 
 
-def _vendor() -> str:
-    """Of the processor, as Linux tells it."""
+@functools.cache
+def amd() -> bool:
+    """Whether the processor is AMD's, as Linux tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+        return False
+    return "AuthenticAMD" in next((line for line in lines if line.startswith("vendor_id")), "")
 
 
 def _meet() -> None:
@@ -191,4 +198,5 @@ def describe() -> str:
     """The device in one line."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name(0)}, bf16{', Liger kernels' if liger() else ''}"
-    return f"CPU, {threads()} threads, {'bf16' if halved() else 'float32'}{', oneDNN' if onednn() else ''}"
+    precision = "bf16" if halved() else "float32, oneDNN" if onednn() else "float32"
+    return f"CPU, {threads()} threads, {precision}"

@@ -1,9 +1,9 @@
 """Products with weights on a CPU: by oneDNN where it is faster than MKL, by torch's own call elsewhere.
 
 torch takes MKL for float32. On AMD's processors oneDNN takes about a tenth less time for the outputs and for the
-gradients of the inputs, at the same precision; the gradients of the weights stay with MKL. torch has oneDNN's product as
-an operator of its own, ``mkldnn::_linear_pointwise``, which its compiler uses; `device.onednn` looks whether it is there,
-and is right.
+gradients of the inputs, at the same precision; the gradients of the weights stay with MKL. torch has oneDNN's product
+as an operator of its own, ``mkldnn::_linear_pointwise``, which its compiler uses; `device.onednn` looks whether it is
+there, and is right.
 
 Generation stays with torch's call: which of the two is made depends on the number of rows, and a sequence must not
 depend on those beside it.
@@ -34,7 +34,7 @@ _reading = threading.local()
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(..., outputs) of states (..., width), a matrix (outputs, width) and a bias; without gradients."""
     if _served(states, weight):
-        return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
+        return device.by_onednn(states, weight, bias)
     return F.linear(states, weight, bias)
 
 
