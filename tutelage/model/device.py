@@ -74,6 +74,8 @@ def prepare(seed: int, bf16: bool = False) -> torch.device:
     # A debugging aid that costs 2 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     _keep_memory()
+    # oneDNN keeps code for every number of rows that it has met, a megabyte and more each, and room for 1,024 of them.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     return device()
 
 
