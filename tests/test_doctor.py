@@ -47,6 +47,12 @@ def test_a_missing_torch_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert not any(line[6:].startswith(("bf16", "speed")) for line in lines)
 
 
+def test_a_wrong_wish_for_kernels_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTELAGE_KERNELS", "fast")
+    found, _ = doctor._torch()
+    assert (found.mark, found.found) == ("bad", "TUTELAGE_KERNELS=fast: say torch, liger or onednn, or leave it out")
+
+
 def test_threads_that_do_not_help_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_child", lambda *_, **__: child(0, '{"1": 100.0, "4": 105.0}'))
     assert doctor._speed(4).mark == "warn"

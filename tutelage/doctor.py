@@ -103,6 +103,9 @@ def _torch() -> tuple[Finding, dict[str, str] | None]:
     child = _child(TORCH)
     if child.returncode != 0:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        _, asked, why = last.partition("SettingsError: ")
+        if asked:
+            return Finding("bad", "torch", why), None
         return Finding(
             "bad", "torch", f"cannot be imported: {last}: pip install -r torch.txt, then pip install -e ."
         ), None
