@@ -48,10 +48,7 @@ def load(path: Path | str, trainable: bool = False, bits: int = 0) -> tuple[PreT
     vocabulary = int(model.get_input_embeddings().num_embeddings)  # pyright: ignore
     if len(chat.tokenizer) > vocabulary:
         raise ModelError(f"{path}: its tokenizer has {len(chat.tokenizer)} tokens, its embedding only {vocabulary}")
-    model = _placed(model, trainable)
-    attention.check(model)
-    kernels.fuse(model)
-    return model, chat
+    return _placed(model, trainable), chat
 
 
 def load_scorer(
@@ -72,10 +69,7 @@ def load_scorer(
     if pad is None:
         raise ModelError(f"{path}: its tokenizer has no padding token: a reward model needs one, other than {chat.end}")
     model.config.pad_token_id = pad
-    model = _placed(model, trainable)
-    attention.check(model)
-    kernels.fuse(model)
-    return model, chat
+    return _placed(model, trainable), chat
 
 
 def create(config: transformers.PreTrainedConfig, seed: int) -> PreTrainedModel:
@@ -89,10 +83,7 @@ def create(config: transformers.PreTrainedConfig, seed: int) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
     except (ValueError, KeyError) as error:
         raise ModelError(f"architecture {config.model_type}: not a decoder: {str(error).splitlines()[0]}") from None
-    model = _placed(model, trainable=True)
-    attention.check(model)
-    kernels.fuse(model)
-    return model
+    return _placed(model, trainable=True)
 
 
 def save(model: nn.Module, chat: Chat, folder: Path) -> None:
@@ -339,9 +330,15 @@ def _look(model: nn.Module) -> Tensor:
 
 
 def _placed(model: PreTrainedModel, trainable: bool) -> PreTrainedModel:
-    """On the device, dropout off: it is the trainer of sft and pretrain that turns it on."""
+    """On the device, tried, with this machine's kernels, dropout off: the trainer of sft and pretrain turns it on.
+
+    Raises:
+        ModelError: the architecture needs another attention than ours, or its kernels give other numbers.
+    """
     if not getattr(model, "is_quantized", False):  # those are put there as they are loaded
         model.to(device())  # pyright: ignore[reportArgumentType]
     model.eval()
     model.requires_grad_(trainable)
+    attention.check(model)
+    kernels.fuse(model)
     return model
