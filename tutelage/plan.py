@@ -196,7 +196,7 @@ def row(
     steps = timed(place, sizes, measured, product)
     speed = recipe.batch_tokens / (recipe.batch_tokens * steps.token + steps.update)
     tokens = round(hours * 3600 * speed)
-    held = 2 * size.weights + size.optimizer + steps.activations * recipe.max_batch_tokens + steps.logits
+    held = size.weights + size.gradients + size.optimizer + steps.activations * recipe.max_batch_tokens + steps.logits
     return Row(
         hidden_size=recipe.hidden_size,
         num_hidden_layers=recipe.num_hidden_layers,

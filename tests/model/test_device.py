@@ -27,6 +27,25 @@ def test_a_stage_begins_the_same_every_time() -> None:
     assert torch.are_deterministic_algorithms_enabled()
 
 
+def test_nothing_adds_up_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a warning is enough, torch's attention on a card has no order."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    device.prepare(1)
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    device.prepare(1)
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_rounded_numbers_are_apart_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    device.prepare(1)
+    ours, theirs = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 2.0, 3.0, 2.0])
+    assert device.apart(ours, theirs) == 2.0
+    monkeypatch.setattr(device, "exact", lambda: False)
+    assert device.apart(ours, theirs) == 0.5
+    assert not device.apart(torch.tensor([1.0, torch.nan]), ours[:2]) < 1e9
+
+
 def test_the_probe_survives_a_child_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     device.probe.cache_clear()
     monkeypatch.setattr(device, "PROBE", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")

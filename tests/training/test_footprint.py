@@ -119,6 +119,9 @@ def test_the_estimate(architecture: str) -> None:
     low = tiny.make_model("qwen3").to(torch.bfloat16)
     numel = sum(parameter.numel() for parameter in low.parameters())
     assert footprint.measure(low, Learning()).optimizer == 12 * numel
+    blocks = sum(weight.numel() for layer in footprint.layers(low) for weight in layer.parameters())
+    lisa = footprint.measure(low, LisaLearning(lisa_layers=1))
+    assert lisa.optimizer == 8 * (numel - blocks // 2) + 4 * numel  # what rests has a copy all the same
 
 
 def test_too_little_memory_is_told_before_the_first_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import tiny
 import torch
 from transformers import AutoConfig
 
-from tutelage.model import checkpoint
+from tutelage.model import checkpoint, device
 from tutelage.model.attention import Layout, Tree
 from tutelage.stages.pretrain import Recipe
 from tutelage.training import pace
@@ -32,6 +32,17 @@ def test_sizes_are_those_of_the_model_itself(architecture: str, tied: bool) -> N
     optimizers.step(1.0)
     held = [v for o in optimizers.all for state in o.state.values() for v in state.values() if v.ndim]
     assert found.optimizer == sum(v.numel() * v.element_size() for v in held)
+
+
+def test_on_a_card_weights_are_half_as_large_and_have_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = AutoConfig.for_model("llama", **tiny.SHAPE)
+    recipe = Recipe(documents=Path("d"), tokenizer=Path("t"))
+    exact = pace.size(config, recipe, 16)
+    monkeypatch.setattr(device, "precision", lambda: torch.bfloat16)
+    found = pace.size(config, recipe, 16)
+    assert found.weights == exact.weights / 2 == 2 * found.parameters
+    assert found.gradients == exact.gradients == 4 * found.parameters
+    assert found.optimizer == exact.optimizer + 4 * found.parameters == 12 * found.parameters
 
 
 def test_work_is_that_of_the_matrices() -> None:

@@ -22,7 +22,7 @@ from tutelage.errors import ModelError
 from tutelage.model import adapters, attention, bases, bottleneck, distribution, kernels, quantization
 from tutelage.model.adapters import quiet_peft
 from tutelage.model.chat import Chat, load_tokenizer
-from tutelage.model.device import device
+from tutelage.model.device import device, precision
 from tutelage.run import rank, write_json
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -83,7 +83,7 @@ def create(config: transformers.PreTrainedConfig, seed: int) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
     except (ValueError, KeyError) as error:
         raise ModelError(f"architecture {config.model_type}: not a decoder: {str(error).splitlines()[0]}") from None
-    return _placed(model, trainable=True)
+    return _placed(model.to(precision()), trainable=True)
 
 
 def save(model: nn.Module, chat: Chat, folder: Path) -> None:
@@ -200,14 +200,13 @@ def _pretrained(kind: Any, path: Path | str, bits: int = 0) -> tuple[PreTrainedM
 def _whole(kind: Any, path: Path | str, bits: int = 0) -> tuple[PreTrainedModel, bool]:
     _refuse_damaged(Path(path))
     scores = kind is AutoModelForSequenceClassification
-    precision = torch.float32 if device().type == "cpu" else torch.bfloat16
     try:
         config = AutoConfig.from_pretrained(str(path))
         if scores:
             config.num_labels = 1
         model, report = kind.from_pretrained(
-            str(path), config=config, attn_implementation=attention.NAME, dtype=precision, output_loading_info=True,
-            use_safetensors=True, **(quantization.options(bits, precision) if bits else {}),
+            str(path), config=config, attn_implementation=attention.NAME, dtype=precision(),
+            output_loading_info=True, use_safetensors=True, **(quantization.options(bits, precision()) if bits else {}),
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(f"{path}: cannot be loaded: {str(error.__cause__ or error).splitlines()[0]}") from None
@@ -284,8 +283,11 @@ def _merged(kind: Any, path: Path | str) -> tuple[PreTrainedModel, bool]:
             model: Any = adapted.merge_and_unload()  # pyright: ignore[reportCallIssue]
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, UserWarning) as error:
         raise ModelError(f"{path}: cannot be put on its base: {str(error).splitlines()[0]}") from None
-    difference = float((_look(model) - before).abs().max())
-    limit = (1e-4 if model.dtype == torch.float32 else 0.05) * max(1.0, float(before.abs().max()))
+    gaps = _look(model) - before
+    if model.dtype == torch.float32:
+        difference, limit = float(gaps.abs().max()), 1e-4 * max(1.0, float(before.abs().max()))
+    else:  # the sum of two weights is rounded, so single numbers may be far off
+        difference, limit = float(gaps.norm()), 0.1 * max(1.0, float(before.norm()))
     if not difference < limit:
         raise ModelError(
             f"{path}: merged into its base it gives logits that differ by {difference:.2g}: it cannot be merged"

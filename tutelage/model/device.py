@@ -37,6 +37,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def precision() -> torch.dtype:
+    """Of weights: float32 on a CPU; bfloat16 on a card, where the optimizer has copies of them in float32."""
+    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+
+
 def threads() -> int:
     """The cores this process may use: a fixed number, so that a resumed run adds up in the same order."""
     wanted = os.environ.get("TUTELAGE_THREADS", "")
@@ -70,7 +75,8 @@ def prepare(seed: int, bf16: bool = False) -> torch.device:
     _meet()
     torch.set_num_threads(threads())
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # With `warn_only` torch's attention on a card would warn, and add up in any order.
+    torch.use_deterministic_algorithms(True, warn_only=not torch.cuda.is_available())
     # A debugging aid that costs 2 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     _keep_memory()
@@ -95,6 +101,15 @@ def halved() -> bool:
 def exact() -> bool:
     """Whether all is computed in float32."""
     return not halved() and not torch.cuda.is_available()
+
+
+def apart(ours: Tensor, theirs: Tensor) -> float:
+    """How far two computations of the same numbers are apart: at most, or on average if they are not `exact`.
+
+    Of many rounded numbers some are far off.
+    """
+    gaps = (ours - theirs).abs()
+    return float(gaps.max() if exact() else gaps.mean())
 
 
 @functools.cache

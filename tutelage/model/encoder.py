@@ -20,7 +20,7 @@ from transformers import AttentionInterface, BertForPreTraining, PreTrainedConfi
 
 from tutelage.errors import ModelError
 from tutelage.model.attention import Layout, Tree
-from tutelage.model.device import device
+from tutelage.model.device import device, precision
 
 NAME = "tutelage_encoder"
 
@@ -106,7 +106,7 @@ def create(config: PreTrainedConfig, seed: int) -> BertForPreTraining:
     model = BertForPreTraining._from_config(config, attn_implementation=NAME, dtype=torch.float32)  # pyright: ignore
     model.to(device())  # pyright: ignore
     check(model.eval())
-    return model
+    return model.to(precision())  # pyright: ignore
 
 
 def row_of(lengths: Sequence[int]) -> Layout:

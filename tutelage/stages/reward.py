@@ -140,8 +140,8 @@ def _self_check(scorer: torch.nn.Module, example: Example, where: torch.device) 
     with torch.no_grad():
         together = scores(scorer, flat([example]).to(where))
         alone = [scores(scorer, flat([Example(example.prompt, [branch])]).to(where)) for branch in example.branches]
-    difference = float((together - torch.cat(alone)).abs().max())
-    if not difference < (1e-3 if device.exact() else 0.1):
+    difference = device.apart(together, torch.cat(alone))
+    if not difference < (1e-3 if device.exact() else 0.1 * max(1.0, float(together.abs().max()))):
         raise SelfCheckError(f"self-check: rewards of branches differ by {difference:.3g} from rewards computed alone")
 
 

@@ -22,7 +22,7 @@ from tutelage.model.checkpoint import base, context
 from tutelage.run import Run, processes
 from tutelage.training import lanes
 from tutelage.training.likelihood import held
-from tutelage.training.optimizer import Learning, sorted_out, state_bytes
+from tutelage.training.optimizer import Learning, copy_bytes, moment_bytes, sorted_out
 
 PROBED = 32
 """Tokens of the row whose activations are counted."""
@@ -102,7 +102,7 @@ def measure(model: nn.Module, settings: Learning) -> Footprint:
     for _, weight, kind in sorted_out(model, settings):
         share = (at_a_time if id(weight) in inside else 1.0) / processes()
         gradients += share * max(_bytes(weight), 4 * weight.numel())
-        optimizer += share * state_bytes(weight, kind)
+        optimizer += share * moment_bytes(kind, weight) + copy_bytes(weight) / processes()
     return Footprint(
         weights=sum(_bytes(weight) for weight in model.parameters()),
         gradients=round(gradients * lanes.count(model)),
@@ -155,11 +155,12 @@ def _kept(model: nn.Module, tokens: int) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    row = torch.arange(tokens, device=next(model.parameters()).device)
+    where = next(model.parameters()).device
+    row = torch.arange(tokens, device=where)
     places = row % context(model)  # a model with fewer learned positions than that is probed all the same
     layout = Layout((Tree(0, 0, (tokens,)),))
     keeping = saved_tensors_hooks(count, lambda tensor: tensor)
-    with torch.random.fork_rng(), torch.enable_grad(), device.half(), keeping:
+    with torch.random.fork_rng([where] if where.type == "cuda" else []), torch.enable_grad(), device.half(), keeping:
         # The result is held on to: a place in memory that was freed would be counted once for two tensors.
         ids, places = row[None] % 7, places[None]
         output = base(model).base_model(input_ids=ids, position_ids=places, use_cache=False, layout=layout)

@@ -237,8 +237,7 @@ def self_check(model: nn.Module, batch: Batch) -> None:
         theirs = (plain if len(plain) == len(sources) else plain[sources]).gather(1, targets[:, None])[:, 0]
     if not bool(torch.isfinite(ours).all()):
         raise SelfCheckError("self-check: a log-probability is not finite: the model's weights are damaged")
-    difference = float((ours[some] - theirs).abs().max())
-    limit = 1e-3 if output.logits.dtype == torch.float32 else 0.1
+    difference, limit = device.apart(ours[some], theirs), 1e-3 if device.exact() else 0.1
     if not difference < limit:
         cause = (
             "dropout is on: put the model in eval mode for the check"

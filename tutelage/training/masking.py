@@ -224,7 +224,7 @@ def guesses(model: BertForPreTraining, row: Row) -> Guesses:
     """What the encoder makes of a row."""
     with device.half():
         states = encoder.hidden_states(model, row.ids, row.segments, row.positions, row.layout)
-    states = states.float()
+    states = states.to(model.dtype)
     tokens = encoder.token_logits(model, states[row.places])
     follows = encoder.next_logits(model, states[row.positions == 0])
     return Guesses(

@@ -164,7 +164,7 @@ class Optimizers:
 
         def gather(low: Tensor) -> None:
             assert low.grad is not None
-            copy.grad = low.grad.float() if copy.grad is None else copy.grad + low.grad
+            copy.grad = low.grad.float() if copy.grad is None else copy.grad.add_(low.grad)
             low.grad = None
 
         parameter.register_post_accumulate_grad_hook(gather)
@@ -192,9 +192,14 @@ def sorted_out(
             yield name, parameter, "matrix" if is_matrix else "other"
 
 
-def state_bytes(parameter: nn.Parameter, kind: Literal["hidden", "matrix", "other"]) -> int:
-    """What `Optimizers` will hold for a weight: one moment or two in float32, and a float32 copy of a lower one."""
-    return 4 * parameter.numel() * ((1 if kind == "hidden" else 2) + _is_low(parameter))
+def moment_bytes(kind: Literal["hidden", "matrix", "other"], parameter: nn.Parameter) -> int:
+    """What `Optimizers` will hold for a weight that learns: one moment or two, in float32."""
+    return 4 * parameter.numel() * (1 if kind == "hidden" else 2)
+
+
+def copy_bytes(parameter: nn.Parameter) -> int:
+    """And for a weight of less than float32, whether it learns at the time or not."""
+    return 4 * parameter.numel() * _is_low(parameter)
 
 
 def _is_low(parameter: Tensor) -> bool:

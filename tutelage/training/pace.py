@@ -17,12 +17,12 @@ from tutelage.training import footprint, lanes
 from tutelage.training.batches import Branch, Example, flat
 from tutelage.training.lanes import Lanes, Losses
 from tutelage.training.likelihood import token_log_probabilities
-from tutelage.training.optimizer import Learning, Optimizers, sorted_out, state_bytes
+from tutelage.training.optimizer import Learning, Optimizers, copy_bytes, moment_bytes, sorted_out
 
-EDGE = 1024
+EDGE = {"cpu": 1024, "cuda": 8192}
 """Rows and columns of the matrices that are multiplied."""
-COPIED = 64 << 20
-"""Bytes that are copied: more than a processor's cache holds."""
+COPIED = {"cpu": 64 << 20, "cuda": 1 << 30}
+"""Bytes that are copied: more than a cache holds."""
 PROBED = 0.2
 """Seconds for each of the two."""
 
@@ -33,7 +33,7 @@ class Machine:
 
     device: str
     product: float
-    """FLOP/s of a float32 product of matrices of 1024 by 1024."""
+    """FLOP/s of a product of square matrices, in the precision of weights."""
     copying: float
     """Bytes read and written in a second by a copy."""
     free: int
@@ -49,6 +49,8 @@ class Size:
     embeddings: int
     """Those of the input embeddings."""
     weights: int
+    """Bytes."""
+    gradients: int
     """Bytes."""
     optimizer: int
     """Bytes."""
@@ -73,13 +75,14 @@ class Steps:
 def machine() -> Machine:
     """Measures the device in less than a second."""
     where = device.prepare(0)
-    square = torch.rand(EDGE, EDGE, device=where)
-    source = torch.ones(COPIED // 4, device=where)
+    edge, copied = EDGE[where.type], COPIED[where.type]
+    square = torch.rand(edge, edge, device=where, dtype=device.precision())
+    source = torch.ones(copied // 4, device=where)
     target = torch.empty_like(source)
     return Machine(
         device.describe(),
-        2 * EDGE**3 / _median(lambda: square @ square, PROBED, where),
-        2 * COPIED / _median(lambda: target.copy_(source), PROBED, where),
+        2 * edge**3 / _median(lambda: square @ square, PROBED, where),
+        2 * copied / _median(lambda: target.copy_(source), PROBED, where),
         footprint.available(where),
     )
 
@@ -91,7 +94,7 @@ def size(config: PreTrainedConfig, settings: Learning, length: int) -> Size:
     two products with the causal half of their squares.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=device.precision())
     parameters = list(model.parameters())
     embeddings = int(model.get_input_embeddings().weight.numel())
     multiplying = sum(p.numel() for p in parameters if p.ndim > 1)
@@ -99,8 +102,9 @@ def size(config: PreTrainedConfig, settings: Learning, length: int) -> Size:
         multiplying -= embeddings
     count = sum(p.numel() for p in parameters)
     squares = 6 * config.num_hidden_layers * config.hidden_size * length  # pyright: ignore[reportAttributeAccessIssue]
-    moments = sum(state_bytes(weight, kind) for _, weight, kind in sorted_out(model, settings))
-    return Size(count, embeddings, 4 * count, moments, 6.0 * multiplying + squares)
+    optimizer = sum(moment_bytes(kind, weight) + copy_bytes(weight) for _, weight, kind in sorted_out(model, settings))
+    weights = count * device.precision().itemsize
+    return Size(count, embeddings, weights, 4 * count, optimizer, 6.0 * multiplying + squares)
 
 
 def steps(config: PreTrainedConfig, settings: Learning, length: int, tokens: int, seconds: float) -> Steps:
