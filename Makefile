@@ -10,7 +10,7 @@ READY_DEV := $(VENV)/.ready-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test slow check docs bench hooks setup-browser setup-postgres setup-kernels
+.PHONY: help course test slow gpu check docs bench hooks setup-browser setup-postgres setup-kernels
 
 help: ## this list
 	@grep -E '^[a-z-]+: .*## ' Makefile | sed -E 's/^([a-z-]+): .*## /\1:/' | while IFS=: read -r name what; do \
@@ -24,6 +24,9 @@ test: $(READY_DEV) ## the tests that take seconds each
 
 slow: $(READY_DEV) ## the tests that take minutes each
 	$(BIN)/python -m pytest -m 'slow and not gpu' --durations=10
+
+gpu: $(READY_DEV) ## the tests that need a CUDA device, or run on one, too
+	$(BIN)/python -m pytest -m 'gpu or both' --durations=10
 
 check: $(READY_DEV) ## style, form and types
 	$(BIN)/ruff check .

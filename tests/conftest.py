@@ -1,10 +1,17 @@
 """What the tests share: no network, one thread, and a tiny tokenizer and models, made on the spot."""
 
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TUTELAGE_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Most tests compare numbers of float32, in which a card does not compute: they see none, unless it is asked for by
+# `-m gpu`. Workers and children are told by their environment.
+os.environ.setdefault("TUTELAGE_TESTS", "gpu" if any(word.startswith("gpu") for word in sys.argv) else "cpu")
+if os.environ["TUTELAGE_TESTS"] == "cpu":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from pathlib import Path
 

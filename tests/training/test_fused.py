@@ -6,7 +6,7 @@ from interpreted import kernels_here, needs_liger
 
 from tutelage.training import fused
 
-pytestmark = needs_liger
+pytestmark = [needs_liger, pytest.mark.both]
 WHERE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
