@@ -1,6 +1,7 @@
 """What the tests share: no network, one thread, and a tiny tokenizer and models, made on the spot."""
 
 import os
+import signal
 import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,6 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TUTELAGE_TESTS", "gpu" if any(word.startswith("gpu") for word in sys.argv) else "cpu")
 if os.environ["TUTELAGE_TESTS"] == "cpu":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+# A shell's background jobs do not hear Ctrl-C, nor would what they start, in which some tests press it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pathlib import Path
 

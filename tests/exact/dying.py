@@ -2,19 +2,17 @@
 
 import importlib
 import json
-import multiprocessing
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+from forks import forks
+
 from tutelage import settings
 from tutelage.run import Run, read_done, read_metrics
 from tutelage.training import state
 from tutelage.training.trainer import Trainer
-
-FORKS = multiprocessing.get_context("forkserver")  # imports once, and its children begin at once
-FORKS.set_forkserver_preload([f"tutelage.stages.{name}" for name in ("ppo", "dpo", "sft", "pretrain")])
 
 
 def work(stage: str, path: str, values: dict[str, Any], death: str) -> None:
@@ -53,7 +51,7 @@ def work(stage: str, path: str, values: dict[str, Any], death: str) -> None:
 
 def start(stage: str, path: Path, values: dict[str, Any], death: str = "") -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
-    child = FORKS.Process(target=work, args=(stage, str(path), values, death))
+    child = forks().Process(target=work, args=(stage, str(path), values, death))
     child.start()
     return child
 

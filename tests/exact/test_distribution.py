@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -13,14 +12,12 @@ from typing import Any
 
 import pytest
 import tiny
+from forks import forks
 
 from tutelage import settings
 from tutelage.model import checkpoint
 from tutelage.run import Run, read_metrics
 from tutelage.training.trainer import Trainer
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tutelage.stages.dpo", "tutelage.stages.sft", "tutelage.stages.reward"])
 
 
 def work(stage: str, path: str, values: dict[str, Any], environment: dict[str, str], death: int | None) -> None:
@@ -56,7 +53,7 @@ def learn(stage: str, path: Path, values: dict[str, Any], processes: int, death:
             "WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
         }  # fmt: skip
-        children.append(FORKS.Process(target=work, args=(stage, str(path), values, environment, death)))
+        children.append(forks().Process(target=work, args=(stage, str(path), values, environment, death)))
     for child in children:
         child.start()
     for child in children:
