@@ -142,8 +142,8 @@ def test_slots_are_as_many_as_wanted_and_as_fit(monkeypatch: pytest.MonkeyPatch)
     engine = Engine(tiny.make_model("qwen3"), Chat(tiny.make_tokenizer(), "here"), "tiny")
     each = 2 * 2 * 2 * 8 * 100 * 4  # keys and values, layers, heads, size, capacity, bytes
     assert engine._slots(7, 100) == 7
-    assert engine._slots(10_000, 100) == engines.MOST_SLOTS
-    monkeypatch.setattr(engines, "CACHE_BYTES", 5 * each + each // 2)
+    assert engine._slots(10_000, 100) == 192
+    monkeypatch.setattr(engines, "cache_bytes", lambda: 5 * each + each // 2)
     assert engine._slots(7, 100) == 5
     assert engine._slots(7, 100_000) == 1
     assert make(slots=3)._slots(7, 100) == 3

@@ -103,8 +103,10 @@ def test_rows_are_as_long_as_the_card_is_large(gigabytes: int, tokens: int, card
     card.setattr(torch.cuda, "get_device_properties", lambda _: found)
     assert device.row_tokens() == Learning().max_batch_tokens == tokens
     assert Learning(max_batch_tokens=100).max_batch_tokens == 100
+    assert device.cache_bytes() == gigabytes * 10**9 // 16
     card.setattr(torch.cuda, "is_available", lambda: False)
     assert device.row_tokens() == Learning().max_batch_tokens == 2048
+    assert device.cache_bytes() == 1 << 29
 
 
 def test_kernels_are_used_where_they_are(card: pytest.MonkeyPatch) -> None:

@@ -24,13 +24,12 @@ from tutelage.model import checkpoint, forward
 from tutelage.model.attention import Layout, Tree
 from tutelage.model.cache import FEWEST, Cache
 from tutelage.model.chat import Chat
-from tutelage.model.device import threads
+from tutelage.model.device import cache_bytes, threads
 from tutelage.records import Message
 
-MOST_SLOTS = 192
-"""Sequences at a time, at most, where their number is not given: more do not make a step's arithmetic denser."""
-CACHE_BYTES = 1 << 29
-"""Keys and values that are kept at a time, where the number of slots is not given."""
+MOST_SLOTS = (512, 192)
+"""Sequences at a time, at most, where their number is not given: on a GPU, and on a CPU, where more do not make a
+step's arithmetic denser."""
 READ_AT_ONCE = (8192, 2048)
 """Tokens of prompts that are read in one row: on a GPU, and on a CPU, where they should stay in its cache."""
 BLOCK = 64
@@ -180,7 +179,7 @@ class Engine:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         each = 2 * self.layers * heads * size * capacity * next(self.model.parameters()).element_size()
-        return min(wanted, MOST_SLOTS, max(1, CACHE_BYTES // each))
+        return min(wanted, MOST_SLOTS[self._device.type == "cpu"], max(1, cache_bytes() // each))
 
     @torch.no_grad()
     def _steps(

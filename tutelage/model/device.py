@@ -63,6 +63,16 @@ def row_tokens() -> int:
     return 2048 << min(3, max(0, share.bit_length() - 1))
 
 
+def cache_bytes() -> int:
+    """Keys and values that are kept at a time of answers that are drawn: 512 MB, and a sixteenth of a card.
+
+    All of it, not what is free: the same answers are drawn side by side every time.
+    """
+    if not torch.cuda.is_available():
+        return 1 << 29
+    return torch.cuda.get_device_properties(device()).total_memory // 16
+
+
 def prepare(seed: int, bf16: bool = False) -> torch.device:
     """Sets threads, seeds, precision and determinism for a stage, and meets the other processes; gives the device.
 
