@@ -204,8 +204,8 @@ def _tell(run: Run, summary: dict[str, Any], pace: list[tuple[str, float, int]])
         f"{sides.get('held_out', 0):,} held out; {sum(refused.values()):,} refused: {why}"
     )
     for step, seconds, size in pace:
-        if seconds:
-            run.note(f"{step}: {seconds:.2g} s of work" + (f", {size / 1e6 / seconds:.2g} MB/s" if size else ""))
+        if seconds >= 0.01:
+            run.note(f"{step}: {seconds:.2f} s of work" + (f", {size / 1e6 / seconds:,.1f} MB/s" if size else ""))
     run.measure(
         0,
         documents=summary["documents"],
