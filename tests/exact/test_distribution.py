@@ -112,8 +112,9 @@ def recipe(stage: str, model: Path, folder: Path, **values: Any) -> dict[str, An
         ("reward", {}),
         ("kto", {}),
         ("ppo", {}),
+        ("ppo", {"bottleneck_size": 4, "learning_rate": 0.02}),
     ],
-    ids=["sft", "sft-muon-checkpointing", "dpo", "dpo-lora", "reward", "kto", "ppo"],
+    ids=["sft", "sft-muon-checkpointing", "dpo", "dpo-lora", "reward", "kto", "ppo", "ppo-bottleneck"],
 )
 def test_two_processes_learn_what_one_learns(
     stage: str, values: dict[str, Any], model_folder: Path, tmp_path: Path

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tutelage.errors import ModelError
+from tutelage.model import distribution
 from tutelage.run import write_json
 
 CONFIG, WEIGHTS = "bottleneck_config.json", "bottleneck.safetensors"
@@ -95,18 +96,14 @@ def off(model: nn.Module) -> Generator[None]:
         for name, weight in module.named_parameters(recurse=False)
         if hasattr(module, f"{name}_before")
     ]
-    now = [weight.data for weight, _ in trained]
     try:
         for one in new:
             one.on = False
-        for weight, before in trained:
-            weight.data = before
-        yield
+        with distribution.exchanged(model, trained):
+            yield
     finally:
         for one in new:
             one.on = True
-        for (weight, _), data in zip(trained, now, strict=True):
-            weight.data = data
 
 
 def is_adapter(path: Path | str) -> bool:

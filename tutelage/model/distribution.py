@@ -7,11 +7,12 @@ spread by FSDP2 while it trains, and what rank 0 alone may write is decided in `
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -90,13 +91,12 @@ def shard(model: nn.Module, decode: Callable[..., Tensor]) -> None:
     for part in models(model):
         _plain[part] = _without_weights(part)
         root = _base(part)
-        policy = MixedPrecisionPolicy()
-        if root.device.type == "cuda":
-            policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
-            for parameter in root.parameters():
-                if parameter.requires_grad:
-                    parameter.data = parameter.data.float()
+        low = root.device.type == "cuda"
+        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if low else MixedPrecisionPolicy()
         for module in [*(m for m in root.modules() if isinstance(m, GradientCheckpointingLayer)), root]:
+            for parameter in module.parameters() if low else ():
+                if parameter.requires_grad and not isinstance(parameter, DTensor):
+                    parameter.data = parameter.data.float()
             spread = fully_shard(module, mp_policy=policy)
             spread.set_gradient_divide_factor(1.0)
             spread.set_force_sum_reduction_for_comms(True)  # gloo knows no other
@@ -134,6 +134,30 @@ def like(value: Tensor, spread: Tensor) -> Tensor:
     if isinstance(spread, DTensor):
         return distribute_tensor(value, spread.device_mesh, spread.placements, src_data_rank=None)
     return value
+
+
+@contextlib.contextmanager
+def exchanged(model: nn.Module, others: Sequence[tuple[Tensor, Tensor]]) -> Generator[None]:
+    """Meanwhile some weights of a model have other values, given whole, whether they are spread or not."""
+    fold(model)  # what is still gathered has the old ones
+    kept: list[Tensor] = []
+    for weight, other in others:
+        if isinstance(weight, DTensor):
+            mine = weight.to_local().detach()
+            kept.append(mine.clone())
+            mine.copy_(cast(DTensor, like(other, weight)).to_local())
+        else:
+            kept.append(weight.data)
+            weight.data = other
+    try:
+        yield
+    finally:
+        fold(model)
+        for (weight, _), own in zip(others, kept, strict=True):
+            if isinstance(weight, DTensor):
+                weight.to_local().detach().copy_(own)
+            else:
+                weight.data = own
 
 
 def models(model: nn.Module) -> Iterator[nn.Module]:
