@@ -132,3 +132,9 @@ def test_a_stale_reference_stops_the_run(
     monkeypatch.setattr(reference, "response_log_probabilities", lambda *given: real(*given) - 0.1)
     with pytest.raises(SelfCheckError, match="policy and reference differ"):
         tiny.run_stage(kto, tmp_path / "kto", model=model_folder, verdicts=marked)
+
+
+def test_steps_of_one_verdict_alone_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    few = tiny.jsonl(tmp_path / "few.jsonl", tiny.verdicts(3))
+    with pytest.raises(RecordError, match=r"few.jsonl: no step has two verdicts"):
+        tiny.run_stage(kto, tmp_path / "kto", model=model_folder, verdicts=few, num_train_epochs=0.3, batch_size=2)

@@ -319,6 +319,14 @@ def test_a_reward_that_cannot_be_used_is_named(
     assert not (tmp_path / "ppo.partial").exists()
 
 
+def test_one_answer_at_a_time_is_refused(model_folder: Path, asked: Path, rewards: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="batch_size 1: rewards of one answer tell nothing"):
+        tiny.run_stage(
+            ppo, tmp_path / "ppo", model=model_folder, prompts=asked, reward_function=f"{rewards}:vowels", batch_size=1,
+            samples_per_prompt=1,
+        )  # fmt: skip
+
+
 def test_both_rewards_are_one_too_many(model_folder: Path, asked: Path, rewards: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="give either reward"):
         run(tmp_path / "ppo", model=model_folder, prompts=asked, reward=model_folder, reward_function=f"{rewards}:half")

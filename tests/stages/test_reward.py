@@ -130,6 +130,18 @@ def test_ties_are_left_out_and_told(model_folder: Path, tmp_path: Path) -> None:
     assert "8 pairs; all ties: 1" in (tmp_path / "reward" / "log.txt").read_text()
 
 
+def test_the_last_look_has_rows_no_longer_than_the_others(
+    monkeypatch: pytest.MonkeyPatch, model_folder: Path, votes: Path, tmp_path: Path
+) -> None:
+    longest: list[int] = []
+    real = reward.scores
+    monkeypatch.setattr(
+        reward, "scores", lambda scorer, batch: (longest.append(len(batch.ids)), real(scorer, batch))[1]
+    )
+    tiny.run_stage(reward, tmp_path / "reward", model=model_folder, comparisons=votes, max_batch_tokens=60)
+    assert max(longest) <= 60
+
+
 def test_the_self_check_finds_answers_that_see_each_other(
     monkeypatch: pytest.MonkeyPatch, model_folder: Path, votes: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from tutelage.errors import RecordError, SelfCheckError
 from tutelage.inference.engine import Engine
 from tutelage.model import checkpoint
+from tutelage.records import Conversation
 from tutelage.run import read_metrics
 from tutelage.stages import sft
 from tutelage.stages.sft import imitation_loss
@@ -161,8 +162,10 @@ def test_the_best_weights_on_what_is_held_out_are_saved(model_folder: Path, talk
     )
     chat = tiny.chat(model_folder)
     examples = [one for record in tiny.conversations() if (one := conversation(record, chat, 100))]
-    learned, held_out = divided(Judged(eval_share=0.25), range(24), 1, talks)
-    assert (len(held_out), len(learned)) == (6, 18)
+    prompts = [record.prompt for record in tiny.conversations()]
+    learned, held_out = divided(Judged(eval_share=0.25), prompts, 1, talks)
+    assert (len(held_out), len(learned)) == (8, 16)
+    assert not {prompts[i] for i in held_out} & {prompts[i] for i in learned}
     model, _ = checkpoint.load(tmp_path / "a")
     with torch.no_grad():
         found = -float(token_log_probabilities(model, flat([examples[i] for i in held_out])).mean())
@@ -171,6 +174,16 @@ def test_the_best_weights_on_what_is_held_out_are_saved(model_folder: Path, talk
 
 
 def test_a_held_out_share_that_leaves_nothing_is_refused(model_folder: Path, talks: Path, tmp_path: Path) -> None:
-    for share, count in ((0.99, 24), (0.001, 0)):
-        with pytest.raises(RecordError, match=rf"talks.jsonl: eval_share {share} holds out {count} of 24 prompts"):
+    for share, count in ((0.99, 6), (0.001, 0)):
+        with pytest.raises(RecordError, match=rf"talks.jsonl: eval_share {share} holds out {count} of 6 prompts"):
             tiny.run_stage(sft, tmp_path / "a", model=model_folder, conversations=talks, eval_share=share)
+
+
+def test_a_talk_that_is_longer_than_the_context_costs_nothing_but_its_sample(gpt2_folder: Path, tmp_path: Path) -> None:
+    """Its older turns are left out to learn from it; asked as it is, it does not fit."""
+    turns = (tiny.user("the cat?"), tiny.assistant("a cat ran"))
+    long = Conversation(id="long", messages=turns * 12, task="echo")
+    talks = tiny.jsonl(tmp_path / "talks.jsonl", [long, *tiny.conversations(3)])
+    tiny.run_stage(sft, tmp_path / "a", model=gpt2_folder, conversations=talks, max_length=60)
+    shown = json.loads((tmp_path / "a" / "samples.json").read_text())
+    assert [len(row["prompt"]) for row in shown] == [1, 1, 1]

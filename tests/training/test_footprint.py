@@ -10,9 +10,11 @@ import pytest
 import tiny
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tutelage.errors import RoomError, SettingsError
 from tutelage.model.adapters import Adapting, adapt
+from tutelage.model.attention import NAME
 from tutelage.run import Run
 from tutelage.training import footprint
 from tutelage.training.batches import flat
@@ -51,6 +53,20 @@ def test_layers_computed_again_give_the_same_gradients(architecture: str, traini
         model = tiny.make_model(architecture, **changes).double()
         calm = tiny.gradients(-token_log_probabilities(model, flat(ROW)).sum(), model)
         assert tiny.worst(found[0], calm) > 1e-3
+
+
+def test_dropout_stays_off_where_layers_are_computed_again() -> None:
+    """OPT's layers drop out by their own mode, in which they must be only for being computed again."""
+    shape: dict[str, Any] = {**tiny.SHAPE, "dropout": 0.5, "word_embed_proj_dim": 32, "ffn_dim": 64}
+    found: list[dict[str, torch.Tensor]] = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("opt", **shape), attn_implementation=NAME)
+        model.double().eval()
+        if again:
+            footprint.checkpoint_activations(model)
+        found.append(tiny.gradients(-token_log_probabilities(model, flat(ROW)).sum(), model))
+    assert tiny.worst(*found) < 1e-12
 
 
 def test_an_adapter_learns_the_same_with_layers_computed_again() -> None:
@@ -141,6 +157,13 @@ def test_too_little_memory_is_told_before_the_first_step(monkeypatch: pytest.Mon
     assert refused(room).endswith("are free: lower max_batch_tokens to 1048, or set gradient_checkpointing")
     assert refused(1000).endswith("are free: set gradient_checkpointing")
     assert refused(1000, gradient_checkpointing=True).endswith("take a smaller model")
+    monkeypatch.setattr(footprint, "available", lambda _: room)
+    with (
+        Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run,
+        pytest.raises(RoomError, match="longest example has 3000 tokens and there is room for"),
+    ):
+        Trainer(run, model, Learning(), steps=1, longest=3000)
+    assert footprint.measure(model, Learning(), longest=3000).tokens == 3000
     monkeypatch.setattr(footprint, "available", lambda _: needed.needed)
     monkeypatch.setattr(footprint, "limit", lambda _: None)
     with Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run:

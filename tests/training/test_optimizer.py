@@ -4,8 +4,9 @@ import pytest
 import tiny
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from tutelage.training.optimizer import Learning, Muon, Optimizers, orthogonal, schedule
+from tutelage.training.optimizer import Learning, Muon, Optimizers, orthogonal, schedule, sorted_out
 
 
 def rates(steps: int, **settings: object) -> list[float]:
@@ -91,6 +92,26 @@ def test_who_is_decayed_and_who_goes_to_muon(architecture: str) -> None:
     assert hidden == {name for name in decayed if name != "lm_head.weight"}
     known = [names[id(p)] for p in muon.parameters]
     assert sorted(known) == sorted(names.values())
+
+
+def test_experts_are_matrices_on_a_pile() -> None:
+    shape = {
+        **tiny.SHAPE,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "decoder_sparse_step": 1,
+    }
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3_moe", **shape))
+    settings = Learning(optimizer="muon", weight_decay=0.1)
+    kinds = {name: kind for name, _, kind in sorted_out(model, settings)}
+    piles = [name for name, weight in model.named_parameters() if weight.ndim == 3]
+    assert piles
+    assert {kinds[name] for name in piles} == {"hidden"}
+    assert {kind for name, _, kind in sorted_out(model, Learning()) if name in piles} == {"matrix"}
+    for sides in ((3, 7, 4), (3, 4, 7)):
+        pile = torch.randn(sides, generator=torch.Generator().manual_seed(1))
+        assert torch.allclose(orthogonal(pile), torch.stack([orthogonal(one) for one in pile]), atol=1e-5)
 
 
 def test_a_step_at_half_the_rate_moves_half_as_far() -> None:

@@ -45,6 +45,23 @@ def test_on_a_card_weights_are_half_as_large_and_have_copies(monkeypatch: pytest
     assert found.optimizer == exact.optimizer + 4 * found.parameters == 12 * found.parameters
 
 
+def test_an_update_on_a_card_has_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copies that are updated get theirs in the backward pass."""
+    if not device.probe():
+        pytest.skip("this processor cannot multiply in bfloat16")
+    for module in (device, checkpoint):
+        monkeypatch.setattr(module, "precision", lambda: torch.bfloat16)
+    seen: list[int] = []
+    clip = Optimizers.clip
+    monkeypatch.setattr(
+        Optimizers, "clip",
+        lambda self, longest: (seen.append(sum(p.grad is not None for p in self.parameters)), clip(self, longest))[1],
+    )  # fmt: skip
+    config = AutoConfig.for_model("llama", **tiny.SHAPE)
+    pace.steps(config, RECIPE, 16, 32, 0.01)
+    assert set(seen) == {len(list(checkpoint.create(config, 0).parameters()))}
+
+
 def test_work_is_that_of_the_matrices() -> None:
     """Llama by hand: four square projections with half as many key heads, three of the feed-forward, the head."""
     config = AutoConfig.for_model("llama", **tiny.SHAPE)

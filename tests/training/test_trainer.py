@@ -112,6 +112,22 @@ def test_what_is_not_finite_stops_the_run_before_it_harms(tmp_path: Path, bad: f
     assert tiny.worst(tiny.tensors(model), before) == 0
 
 
+def test_what_is_kept_of_a_step_that_failed_is_from_before_it(tmp_path: Path) -> None:
+    def go(bad: bool) -> dict[str, Any]:
+        memory = {"coefficient": 1.0}
+        with Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run:
+            trainer = Trainer(run, model := nn.Sequential(nn.Linear(2, 1)), Learning(), steps=2, memory=memory)
+            for step in trainer.steps():
+                memory["coefficient"] /= 2
+                trainer.backward(model(torch.ones(1, 2)).sum() * (math.inf if bad and step else 1))
+                trainer.update()
+        return memory
+
+    with pytest.raises(SelfCheckError, match="step 1"):
+        go(bad=True)
+    assert go(bad=False) == {"coefficient": 0.25}
+
+
 def test_a_gradient_that_is_not_finite_is_seen_behind_a_finite_loss(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 1, bias=False))
     with Run.begin(tmp_path / "run", "sft", {}, quiet=True) as run:

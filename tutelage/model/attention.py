@@ -163,6 +163,7 @@ def _varlen_serves(query: Tensor, value: Tensor, options: _Options) -> bool:
     return (
         query.is_cuda
         and query.dtype in (torch.bfloat16, torch.float16)
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
         and options.softcap is None
         and not options.dropout
         and size == value.shape[-1]

@@ -95,7 +95,7 @@ def execute(recipe: Recipe, run: Run) -> None:
         f"{len(found) - len(pairs):,} too long, {counted(len(steps), 'step')}"
     )
     run.note(fullness(steps, sizes, recipe.max_batch_tokens))
-    trainer = Trainer(run, policy, recipe, steps=len(steps))
+    trainer = Trainer(run, policy, recipe, steps=len(steps), longest=max(sizes))
 
     def losses(row: list[int], batch: Batch, step: Sequence[int]) -> Losses:
         tokens = token_log_probabilities(policy, batch)

@@ -90,6 +90,8 @@ def execute(recipe: Recipe, run: Run) -> None:
         left = counted(alone, "step")
         run.note(f"{left} of {len(steps):,} would have one verdict, which has no KL estimate: left out")
         steps = [step for step in steps if len(step) >= 2]
+        if not steps:
+            raise RecordError(f"{recipe.verdicts}: no step has two verdicts: give more, or raise num_train_epochs")
 
     self_check(model, flat(examples[:2]).to(where))
     both = [
@@ -102,7 +104,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     weights = class_weights(recipe, int(good.sum()), int((~good).sum()))
     run.note(f"good: {int(good.sum()):,} of {len(kept):,}, with weight {weights[0]:.2f} against {weights[1]:.2f}")
     run.note(fullness(steps, [example.tokens for example in examples], recipe.max_batch_tokens))
-    trainer = Trainer(run, policy, recipe, steps=len(steps))
+    trainer = Trainer(run, policy, recipe, steps=len(steps), longest=max(example.tokens for example in examples))
 
     def drift(row: list[int], batch: Batch) -> Tensor:
         return batch.per_branch(token_log_probabilities(policy, batch)) - astray[row]

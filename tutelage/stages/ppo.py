@@ -162,10 +162,12 @@ def execute(recipe: Recipe, run: Run) -> None:
     """Trains and saves the policy.
 
     Raises:
-        SettingsError: neither a reward model nor a function is given, or both.
+        SettingsError: neither a reward model nor a function is given, or both; or one answer at a time.
     """
     if (recipe.reward is None) == (not recipe.reward_function):
         raise SettingsError("ppo: give either reward, a reward model, or reward_function")
+    if max(1, recipe.batch_size // recipe.samples_per_prompt) * recipe.samples_per_prompt < 2:
+        raise SettingsError("ppo: batch_size 1: rewards of one answer tell nothing: give 2 or more")
     if recipe.bf16 and device.device().type == "cpu":
         raise SettingsError("bf16: on a CPU answers are drawn in float32 and must be learned from in it: leave it out")
     where = device.prepare(recipe.seed)
@@ -184,7 +186,8 @@ def execute(recipe: Recipe, run: Run) -> None:
     self_check(policy, flat(grouped(prompts, [Rollout(0, chat.answer("ready"))])).to(where))
     engine = Engine(policy, chat, run.path.name)
     memory: dict[str, Any] = {"kl_coef": recipe.init_kl_coef}
-    trainer = Trainer(run, both, recipe, steps=recipe.iterations, memory=memory)
+    longest = max(map(len, prompts)) + recipe.samples_per_prompt * recipe.max_new_tokens
+    trainer = Trainer(run, both, recipe, steps=recipe.iterations, memory=memory, longest=longest)
     for step in trainer.steps():
         chosen = order[step * per_iteration : (step + 1) * per_iteration]
         sampling = Sampling(

@@ -116,7 +116,7 @@ def _next_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> No
     self_check(model, flat([continuation(piece.tokens.tolist()) for piece in loader.peek(2)]).to(where))
     run.note(_size(model, steps.tokens, counted(steps.pieces, "piece"), len(steps)))
     model.train()
-    trainer = Trainer(run, model, recipe, len(steps), memory={"reading": steps.state_dict()})
+    trainer = Trainer(run, model, recipe, len(steps), memory={"reading": steps.state_dict()}, longest=recipe.max_length)
     steps.load_state_dict(trainer.memory["reading"])
     pieces: list[Example] = []
 
@@ -161,7 +161,7 @@ def _masked_token(recipe: Recipe, chat: Chat, where: torch.device, run: Run) -> 
     what = f"{counted(len(pairs), 'pair')} of {counted(len(train), 'document')}"
     run.note(_size(model, sum(sizes), what, len(steps)))
     model.train()
-    trainer = Trainer(run, model, recipe, steps=len(steps))
+    trainer = Trainer(run, model, recipe, steps=len(steps), longest=max(sizes))
     for step in trainer.steps():
         rng = random.Random(f"{recipe.seed}:masks:{step}")
         masked = sum(pairs[i].masked for i in steps[step])

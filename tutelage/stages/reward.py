@@ -24,7 +24,7 @@ from tutelage.model.adapters import Adapting, adapt
 from tutelage.run import Run
 from tutelage.sentences import counted
 from tutelage.settings import Input
-from tutelage.training.batches import Batch, Example, Reading, answers, fitting, flat, fullness, plan
+from tutelage.training.batches import Batch, Example, Reading, answers, fitting, flat, fullness, plan, rows
 from tutelage.training.held_out import Judged, divided
 from tutelage.training.lanes import Losses
 from tutelage.training.likelihood import scores
@@ -107,7 +107,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     steps = plan(sizes, recipe.batch_size, recipe.num_train_epochs, recipe.seed, by_count=True, among=learned)
     _self_check(scorer, examples[0], where)
     run.note(fullness(steps, sizes, recipe.max_batch_tokens))
-    trainer = Trainer(run, scorer, recipe, steps=len(steps))
+    trainer = Trainer(run, scorer, recipe, steps=len(steps), longest=max(sizes))
 
     def losses(row: list[int], batch: Batch, step: Sequence[int]) -> Losses:
         rewards = scores(scorer, batch)
@@ -127,7 +127,7 @@ def execute(recipe: Recipe, run: Run) -> None:
         trainer.judge(held_out, examples, losses, recipe.eval_steps)
     trainer.take_best()
 
-    _normalise(scorer, [examples[i] for i in learned], where)
+    _normalise(scorer, [examples[i] for i in learned], recipe.max_batch_tokens, where)
     checkpoint.save(scorer, chat, run.folder)
 
 
@@ -145,12 +145,12 @@ def _self_check(scorer: torch.nn.Module, example: Example, where: torch.device) 
         raise SelfCheckError(f"self-check: rewards of branches differ by {difference:.3g} from rewards computed alone")
 
 
-def _normalise(scorer: torch.nn.Module, examples: list[Example], where: torch.device) -> None:
+def _normalise(scorer: torch.nn.Module, examples: list[Example], limit: int, where: torch.device) -> None:
     """Mean 0 and deviation 1 over the responses it was trained on, kept in the config as reward_mean and reward_std."""
     given: list[Tensor] = []
     with torch.no_grad():
-        for start in range(0, min(len(examples), 512), 8):
-            given.append(scores(scorer, flat(examples[start : start + 8]).to(where)))
+        for _, batch in rows(range(min(len(examples), 512)), examples, limit, where):
+            given.append(scores(scorer, batch))
     every = torch.cat(given).double()
     config = checkpoint.base(scorer).config
     config.reward_mean = float(every.mean())  # pyright: ignore[reportAttributeAccessIssue]

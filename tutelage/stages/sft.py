@@ -66,7 +66,7 @@ def execute(recipe: Recipe, run: Run) -> None:
         recipe.conversations,
         run,
     )
-    learned, held_out = divided(recipe, range(len(examples)), recipe.seed, recipe.conversations)
+    learned, held_out = divided(recipe, [record.prompt for record in records], recipe.seed, recipe.conversations)
     sizes = [example.tokens for example in examples]
     steps = plan(sizes, recipe.batch_tokens, recipe.num_train_epochs, recipe.seed, among=learned)
 
@@ -75,7 +75,7 @@ def execute(recipe: Recipe, run: Run) -> None:
     policy.train()
     drawn = Drawn(policy, recipe, recipe.seed)
     run.note(fullness(steps, sizes, recipe.max_batch_tokens))
-    trainer = Trainer(run, policy, recipe, steps=len(steps))
+    trainer = Trainer(run, policy, recipe, steps=len(steps), longest=max(sizes))
 
     def losses(_: list[int], batch: Batch, step: Sequence[int]) -> Losses:
         supervised = sum(examples[i].supervised for i in step)

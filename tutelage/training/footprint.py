@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import psutil
 import torch
@@ -74,7 +75,6 @@ def checkpoint_activations(model: nn.Module) -> None:
     Raises:
         SettingsError: the architecture has no layers that can.
     """
-    again = functools.partial(checkpoint, use_reentrant=False)
     for part in distribution.models(model):
         found = list(layers(part))
         if not found:
@@ -83,9 +83,22 @@ def checkpoint_activations(model: nn.Module) -> None:
             )
         for layer in found:
             layer.gradient_checkpointing = True
-            layer._gradient_checkpointing_func = again  # pyright: ignore[reportArgumentType]
-            # The layer asks whether it is training; what is in it keeps its mode, for dropout may have to be off.
+            layer._gradient_checkpointing_func = functools.partial(_again, layer)  # pyright: ignore
+            layer.training = True  # it is asked for; what is in it keeps its mode, for dropout may have to be off
+
+
+def _again(layer: nn.Module, forward: Callable[..., Tensor], *given: Tensor) -> Tensor:
+    """A layer's forward pass, and once more in the backward pass; meanwhile the layer is in the mode of its parts."""
+    learning = any(part.training for part in layer.children())
+
+    def in_mode(*given: Tensor) -> Tensor:
+        layer.training = learning
+        try:
+            return forward(*given)
+        finally:
             layer.training = True
+
+    return cast(Tensor, checkpoint(in_mode, *given, use_reentrant=False))
 
 
 def layers(model: nn.Module) -> Iterator[GradientCheckpointingLayer]:
@@ -93,9 +106,13 @@ def layers(model: nn.Module) -> Iterator[GradientCheckpointingLayer]:
     yield from (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
 
 
-def measure(model: nn.Module, settings: Learning) -> Footprint:
-    """What it takes to train the model: counted for weights, gradients and moments, probed for activations."""
-    length = min(settings.max_batch_tokens, getattr(settings, "max_length", settings.max_batch_tokens))
+def measure(model: nn.Module, settings: Learning, longest: int = 0) -> Footprint:
+    """What it takes to train the model: counted for weights, gradients and moments, probed for activations.
+
+    longest: tokens of an example, at most; one that is longer than a row may be has a row of its own.
+    """
+    tokens = max(settings.max_batch_tokens, longest)
+    length = min(tokens, getattr(settings, "max_length", tokens))
     inside = {id(weight) for layer in layers(model) for weight in layer.parameters()}
     at_a_time = getattr(settings, "lisa_layers", 0) / max(1, sum(1 for _ in layers(model))) or 1.0
     gradients = optimizer = 0.0
@@ -108,7 +125,7 @@ def measure(model: nn.Module, settings: Learning) -> Footprint:
         gradients=round(gradients * lanes.count(model)),
         optimizer=round(optimizer),
         activations=sum(activations(part, length) for part in distribution.models(model)),
-        tokens=settings.max_batch_tokens,
+        tokens=tokens,
         logits=max(map(logits, distribution.models(model))),
     )
 
@@ -168,7 +185,7 @@ def _kept(model: nn.Module, tokens: int) -> int:
     return sum(kept.values())
 
 
-def require(run: Run, model: nn.Module, settings: Learning) -> None:
+def require(run: Run, model: nn.Module, settings: Learning, longest: int = 0) -> None:
     """Tells what training will take, and sees to it that it ends with words where there is not enough.
 
     Raises:
@@ -177,12 +194,12 @@ def require(run: Run, model: nn.Module, settings: Learning) -> None:
     if not any(True for _ in distribution.models(model)):
         return
     where = next(model.parameters()).device
-    found, free = measure(model, settings), available(where)
+    found, free = measure(model, settings, longest), available(where)
     run.note(f"memory: {found}; {free / MB:.0f} MB are free")
     if found.needed > free:
         raise RoomError(
             f"{run.path.name}: training needs {found.needed / MB:.0f} MB more ({found}) and {free / MB:.0f} MB are "
-            f"free: {_advice(found, free, settings)}"
+            f"free: {_advice(found.fitting(free), longest, settings)}"
         )
     if where.type == "cpu":
         limit(free)
@@ -211,11 +228,13 @@ def limit(free: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
-def _advice(found: Footprint, free: int, settings: Learning) -> str:
-    tokens = found.fitting(free)
+def _advice(tokens: int, longest: int, settings: Learning) -> str:
+    """What may be done where there is room for a row of so many tokens, and the longest example has so many."""
     ways: list[str] = []
-    if tokens >= PROBED:
+    if tokens >= max(PROBED, longest):
         ways.append(f"lower max_batch_tokens to {tokens}")
+    elif tokens >= PROBED:
+        ways.append(f"lower max_length, for the longest example has {longest} tokens and there is room for {tokens}")
     if not settings.gradient_checkpointing:
         ways.append("set gradient_checkpointing")
     if getattr(settings, "lora_rank", None) == 0:

@@ -18,7 +18,7 @@ from tutelage.model import checkpoint, device, forward, products
 from tutelage.model.chat import Chat
 from tutelage.records import Comparison
 from tutelage.training import fused
-from tutelage.training.batches import Batch, answers, documents, flat
+from tutelage.training.batches import Batch, answers, documents, flat, micro
 from tutelage.training.fused import Scaling
 
 CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}
@@ -262,8 +262,8 @@ def bits_per_byte_of(model: nn.Module, chat: Chat, texts: Sequence[str], length:
     examples = documents(([document_end(chat), *chat.text(text)] for text in texts), None, length)
     nats = 0.0
     with torch.no_grad():
-        for start in range(0, len(examples), 16):
-            batch = flat(examples[start : start + 16]).to(next(model.parameters()).device)
+        for row in micro(range(len(examples)), [example.tokens for example in examples], device.row_tokens()):
+            batch = flat([examples[i] for i in row]).to(next(model.parameters()).device)
             nats -= float(token_log_probabilities(model, batch).double().sum())
     return nats / math.log(2) / sum(len(text.encode()) for text in texts)
 

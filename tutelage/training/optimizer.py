@@ -80,18 +80,19 @@ class Muon(torch.optim.Optimizer):
                 # It takes the whole matrix: where that is spread over processes, each gathers it and keeps its part.
                 update = distribution.like(orthogonal(distribution.full(direction)), parameter)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+                parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape[-2:]) ** 0.5)
         return None if closure is None else closure()
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """(rows, columns) a matrix with the same singular vectors and singular values near 1."""
-    flat = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    flat = flat / (flat.norm() + 1e-7)
+    """(..., rows, columns) a matrix, or each of several, with its singular vectors and singular values near 1."""
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    flat = matrix.mT if tall else matrix
+    flat = flat / (torch.linalg.matrix_norm(flat, keepdim=True) + 1e-7)
     for _ in range(steps):
-        square = flat @ flat.T
+        square = flat @ flat.mT
         flat = 3.4445 * flat + (-4.7750 * square + 2.0315 * square @ square) @ flat
-    return flat.T if matrix.shape[0] > matrix.shape[1] else flat
+    return flat.mT if tall else flat
 
 
 class Optimizers:
@@ -184,7 +185,7 @@ def sorted_out(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_matrix = parameter.ndim == 2 and id(parameter) not in embeddings
+        is_matrix = parameter.ndim >= 2 and id(parameter) not in embeddings  # experts are matrices on a pile
         outer = not {"lm_head", "score", "embed_out", "seq_relationship"}.isdisjoint(name.split("."))
         if is_matrix and settings.optimizer == "muon" and not outer:
             yield name, parameter, "hidden"

@@ -128,7 +128,11 @@ def steps(config: PreTrainedConfig, settings: Learning, length: int, tokens: int
     rows = [pieces[lane :: side_by_side.number] for lane in range(side_by_side.number)]
 
     def row() -> None:
-        side_by_side.backward(losses, rows, list(model.parameters()))
+        if side_by_side.number > 1:
+            side_by_side.backward(losses, rows, list(model.parameters()))
+            return
+        for loss, _ in losses(pieces):
+            loss.backward()
 
     def update() -> None:
         optimizers.clip(settings.max_grad_norm)

@@ -22,10 +22,11 @@ def keep(
 ) -> None:
     """Saves the model, and writes `samples.json`: answers of the model before the stage and after it.
 
-    They answer ``count`` prompts, spread over those given.
+    They answer ``count`` prompts, spread over those given; of these, all that fit the model's context.
     """
     checkpoint.save(model, chat, run.folder)
     spread = [prompts[place * len(prompts) // count] for place in range(min(count, len(prompts)))]
+    spread = [prompt for prompt in spread if len(chat.prompt(prompt)) < checkpoint.context(model)]
     after = Engine(model, chat, run.path.name)
     models: list[LanguageModel] = [Engine.load(before), after]
     columns = [model.replies(spread, GREEDY) for model in models]

@@ -8,6 +8,7 @@ for step in trainer.steps():                       # goes on where a killed run 
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,8 @@ class Trainer:
     """Updates the trainable weights of a model, step by step, and can go on from any of them bit for bit.
 
     ``model``: whatever holds the weights; several models go in an ``nn.ModuleDict``. ``memory``: small things that
-    change with the steps and must survive a crash, such as a KL coefficient: what JSON can hold.
+    change with the steps and must survive a crash, such as a KL coefficient: what JSON can hold. ``longest``: tokens of
+    an example, at most.
 
     Under ``torchrun`` each process does this with its share of every step, and all end with the same weights.
 
@@ -40,8 +42,9 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Run, model: nn.Module, settings: Learning, steps: int, memory: dict[str, Any] | None = None
-    ) -> None:
+        self, run: Run, model: nn.Module, settings: Learning, steps: int, memory: dict[str, Any] | None = None,
+        longest: int = 0,
+    ) -> None:  # fmt: skip
         self.run = run
         self.model = model
         self.settings = settings
@@ -49,7 +52,7 @@ class Trainer:
         self.memory = memory if memory is not None else {}
         if settings.gradient_checkpointing:
             footprint.checkpoint_activations(model)
-        footprint.require(run, model, settings)
+        footprint.require(run, model, settings, longest)
         distribution.shard(model, forward.decoded)
         self.optimizers = Optimizers(model, settings)
         self.step = 0
@@ -66,14 +69,14 @@ class Trainer:
         self.saved = self.ticked = time.monotonic()
         if rank():
             torch.manual_seed(settings.seed * 1_000_003 + rank())  # other dropout on other examples
-        self.random = torch.get_rng_state()
+        self.before = self._changing()
         self._resume()
 
     def steps(self, description: str = "training") -> Iterator[int]:
         """The numbers of the steps that remain, from 0, with a progress bar."""
         remaining = range(self.step, self.total)
         for step in self.run.progress(remaining, description, self.total, self.step, note=lambda: self.latest):
-            self.random = torch.get_rng_state()
+            self.before = self._changing()
             yield step
             self.step = step + 1
             late = time.monotonic() - self.saved >= self.settings.save_seconds
@@ -258,6 +261,11 @@ class Trainer:
         state.write(self.run.checkpoint, self.step, tensors, small, self.settings.save_total_limit)
         self.saved = time.monotonic()
 
+    def _changing(self) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+        """What a step changes before its update: random numbers, those of a card, and memory."""
+        card = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return torch.get_rng_state(), card, copy.deepcopy(self.memory)
+
     def _weights(self) -> dict[str, Tensor]:
         return {f"weights/{name}": weight for name, weight in self.optimizers.named.items()}
 
@@ -267,7 +275,12 @@ class Trainer:
         names = distribution.gathered([name for names, _ in suspects for name in names])
         kept = ""
         if self.updates == 0:
-            torch.set_rng_state(self.random)
+            random, card, memory = self.before
+            torch.set_rng_state(random)
+            if card is not None:
+                torch.cuda.set_rng_state(card, self.device)
+            self.memory.clear()
+            self.memory.update(memory)
             self.save()
             kept = "; the state before this step is kept, and the same command goes on from it"
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
