@@ -107,6 +107,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(b'{"id": "\xff"}')
     with pytest.raises(RecordError, match="not UTF-8 at byte"):
         list(read(tmp_path / "b.jsonl", Verdict))
+    (tmp_path / "half.jsonl").write_text('{"id": "\\ud83d"}\n')
+    with pytest.raises(RecordError, match=r"half\.jsonl:1: half a character, .*ud83d: its text was cut inside it"):
+        list(read(tmp_path / "half.jsonl", Verdict))
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(RecordError, match=r"deep\.jsonl:1: JSON that cannot be read"):
+        list(read(tmp_path / "deep.jsonl", Verdict))
     (tmp_path / "c.jsonl.gz").write_bytes(b"plain")
     with pytest.raises(RecordError, match=r"named \.gz but not gzip data"):
         list(read(tmp_path / "c.jsonl.gz", Verdict))

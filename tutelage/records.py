@@ -235,12 +235,7 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                try:
-                    yield f"{path}:{number}", json.loads(line.rstrip())
-                except json.JSONDecodeError as error:
-                    raise RecordError(
-                        f"{path}:{number}: broken JSON at column {error.colno}: {error.msg}: one JSON object per line"
-                    ) from None
+                yield f"{path}:{number}", _parsed(line, f"{path}:{number}")
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -249,6 +244,23 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
         raise RecordError(f"{path}: named .gz but not gzip data") from None
     except (EOFError, zlib.error):
         raise RecordError(f"{path}: cut off or damaged gzip data: fetch it again") from None
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        value = json.loads(line.rstrip())
+        if "\\ud" in line.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise RecordError(
+            f"{where}: broken JSON at column {error.colno}: {error.msg}: one JSON object per line"
+        ) from None
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise RecordError(f"{where}: half a character, {half}: its text was cut inside it: mend it") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{where}: JSON that cannot be read: {error}") from None
+    return value
 
 
 def _files(path: Path) -> list[Path]:

@@ -69,6 +69,17 @@ def test_faults_are_told_with_their_place(tmp_path: Path) -> None:
         list(batches(tmp_path / "less.parquet"))
 
 
+@pytest.mark.parametrize(("name", "value"), [("split", "test"), ("text", None), ("text", ""), ("source", None)])
+def test_parquet_is_not_taken_on_trust(name: str, value: str | None, tmp_path: Path) -> None:
+    folder = parquet(tmp_path / "run", documents(3))
+    (file,) = folder.rglob("*.parquet")
+    table = pq.read_table(file)
+    column = [*table[name].to_pylist()[:-1], value]
+    pq.write_table(table.set_column(table.schema.get_field_index(name), name, pa.array(column, pa.string())), file)
+    with pytest.raises(RecordError, match=rf"row 3: {name}"):
+        list(batches(folder))
+
+
 def chosen(
     made: list[Document], tmp_path: Path, megabytes: float, **options: float
 ) -> tuple[list[str], dict[str, int]]:

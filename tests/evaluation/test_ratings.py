@@ -25,7 +25,9 @@ def test_wilson_refuses_what_is_no_proportion(successes: int, prompts: int):
 
 def test_ties_are_half_a_win():
     found = win_rate("sft", [(f"p{i}", 0.5) for i in range(40)])
-    assert (found.over, found.mean, found.low, found.high, found.prompts) == ("sft", 0.5, 0.5, 0.5, 40)
+    assert (found.over, found.mean, found.prompts) == ("sft", 0.5, 40)
+    # Forty ties are no certainty: as wide as twenty wins of forty.
+    assert (found.low, found.high) == pytest.approx((0.352, 0.648), abs=1e-3)
 
 
 def test_a_prompt_with_many_votes_counts_once():

@@ -170,3 +170,11 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
         Chat.load(tmp_path)
     with pytest.raises(ModelError, match="no tokenizer"):
         Chat.load(tmp_path / "missing")
+
+
+def test_a_tokenizer_that_was_saved_as_it_was_called_last_neither_pads_nor_cuts(chat: Chat, tmp_path: Path) -> None:
+    tokenizer = tiny.make_tokenizer()
+    tokenizer(["hi"], padding="max_length", truncation=True, max_length=16)
+    tokenizer.save_pretrained(str(tmp_path))
+    assert '"Fixed":16' in "".join((tmp_path / "tokenizer.json").read_text().split())
+    assert Chat.load(tmp_path).encode(TALK) == chat.encode(TALK)

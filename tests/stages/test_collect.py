@@ -198,7 +198,7 @@ def test_what_reward_models_disagree_about_is_worth_asking(model_folder: Path, a
         assert len({item["worth"] for item in items}) > 1
         item = items[-1]
         prompt = [Message(**turn) for turn in item["prompt"]]
-        given = [rewards.of_answers(folder, [(prompt, item["responses"])], 4096)[0] for folder in members]
+        given = [rewards.of_answers(folder, [(prompt, item["responses"])], 4096)[0] or [] for folder in members]
         assert item["worth"] == pytest.approx(selection.disagreement_of_many(given), abs=1e-6)
     same = (members[0], members[0])
     tiny.run_stage(collect, tmp_path / "same", rewards=same, **{**settings, "responses": 2})
@@ -283,3 +283,30 @@ def test_scores_and_texts_of_a_snapshot_are_kept(tmp_path: Path) -> None:
     assert len(written) == len(training) == 8 - len(held_out)
     # What is held out is held out of everything.
     assert not {one.prompt for one in held_out} & {one.prompt for one in [*ratings, *written]}
+
+
+def test_what_cannot_be_asked_is_told_before_any_answer(
+    gpt2_folder: Path, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it stands among what is asked last."""
+    monkeypatch.setattr(collect, "_answers", lambda *_: pytest.fail("the model was asked"))
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "asked" / "conversations.jsonl").write_bytes((asked / "conversations.jsonl").read_bytes())
+    long = Conversation(
+        id="long", messages=(tiny.user("the cat " * 99), tiny.assistant("a cat.")), task="cat", split="held_out"
+    )
+    tiny.jsonl(tmp_path / "asked" / "held_out.jsonl", [long])
+    with pytest.raises(SettingsError, match=r"does not fit the context of 64: .* ends '.*the cat '"):
+        tiny.run_stage(collect, tmp_path / "run", model=gpt2_folder, prompts=tmp_path / "asked", **SHORT)
+
+
+def test_answers_that_a_reward_model_cannot_read_are_worth_nothing(model_folder: Path, tmp_path: Path) -> None:
+    votes = tiny.jsonl(tmp_path / "votes.jsonl", tiny.comparisons(8))
+    tiny.run_stage(reward, tmp_path / "reward", model=model_folder, comparisons=votes, num_train_epochs=1)
+    question = (tiny.user("the cat?"),)
+    found = rewards.of_answers(
+        tmp_path / "reward", [(question, ("a", "b")), (question, ("a", "the cat " * 9999))], 4096
+    )
+    assert found[0] is not None
+    assert len(found[0]) == 2
+    assert found[1] is None

@@ -1,9 +1,10 @@
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
 from tutelage import records, settings
 from tutelage.errors import RecordError, SettingsError
@@ -46,6 +47,12 @@ class Speaker:
 
     def reply(self, prompt: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         raise NotImplementedError
+
+    def require(self, prompts: Iterable[Sequence[Message]]) -> None:
+        assert all(prompt[-1].role == "user" for prompt in prompts)
+
+    def fits(self, _: Sequence[Message], continuation: str) -> bool:
+        return bool(continuation)
 
     def loglikelihood(self, _: Sequence[Message], continuation: str) -> float:
         return -(2.0 if self.name == "sft" else 1.5) * len(continuation.split())
@@ -245,3 +252,23 @@ def test_real_models(tmp_path: Path):
     (kl,) = found["kl"]
     assert (kl["model"], kl["over"]) == ("two", "one")
     assert kl["low"] <= kl["mean"] <= kl["high"]
+
+
+def test_what_cannot_be_asked_or_marked_is_told_before_any_answer(
+    gpt2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_examine", lambda *_: pytest.fail("a model was asked"))
+    for talk, error, words in (
+        (("the cat " * 99, "a cat"), SettingsError, r"a prompt of .* tokens does not fit the context of 64"),
+        (("which?", "nothing in quotes"), RecordError, r"conversation c0: task which: reference 'nothing in quotes'"),
+    ):
+        task = "which" if talk[0] == "which?" else "echo"
+        one = Conversation(id="c0", messages=(tiny.user(talk[0]), tiny.assistant(talk[1])), task=task)
+        asked = tiny.jsonl(tmp_path / "held_out.jsonl", [one])
+        with pytest.raises(error, match=words):
+            tiny.run_stage(evaluate, tmp_path / "run", models=(gpt2_folder,), held_out=asked)
+    named = Conversation(id="c1", messages=(tiny.user("a?"), tiny.assistant("b")), task="all")
+    with pytest.raises(RecordError, match="conversation c1: task 'all'"):
+        tiny.run_stage(
+            evaluate, tmp_path / "run", models=(gpt2_folder,), held_out=tiny.jsonl(tmp_path / "held_out.jsonl", [named])
+        )

@@ -179,6 +179,26 @@ def test_records_that_are_not_finite_are_named_and_the_run_can_go_on(tmp_path: P
     assert tiny.worst(run(tmp_path / "cut", bad=None), whole) == 0
 
 
+def test_what_was_half_written_goes_with_the_next_state(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        learn(tmp_path / "cut", 3)
+    left = tmp_path / "cut.partial" / "checkpoint" / "step-99.tmp"
+    left.mkdir()
+    with pytest.raises(Killed):
+        learn(tmp_path / "cut", 6)
+    assert not left.exists()
+
+
+def test_numbers_that_a_power_cut_took_are_not_made_up(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        learn(tmp_path / "cut", 6)
+    metrics = tmp_path / "cut.partial" / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[: metrics.stat().st_size // 2].rpartition(b"\n")[0] + b"\n")
+    learn(tmp_path / "cut")
+    assert b"\0" not in (tmp_path / "cut" / "metrics.jsonl").read_bytes()
+    assert read_metrics(tmp_path / "cut")[-1]["step"] == 9
+
+
 def test_a_gradient_that_is_not_finite_names_all_records_of_the_step(tmp_path: Path) -> None:
     examples = [Example([], [Branch([1, 2], [False, True])], f"r{i}" if i else "") for i in range(12)]
     model = nn.Sequential(nn.Linear(1, 1, bias=False))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tutelage.corpus import splits
@@ -59,13 +60,17 @@ def batches(path: Path) -> Iterator[Batch]:
     if not files or not all(_whole(file) for file in files):
         yield from _checked(path)
         return
-    found = False
+    found = checked = False
     for file in files:
         opened = pq.ParquetFile(file)
         wanted = [*COLUMNS, *(name for name in ("metadata",) if name in opened.schema_arrow.names)]
         for batch in opened.iter_batches(batch_size=ROWS, columns=wanted):
             found = True
             table = {name: batch.column(name) for name in COLUMNS}
+            if not checked and not _clean(table):
+                for _ in _checked(path):  # which tells what is wrong, and where
+                    pass
+                checked = True
             lists = (table[name].to_pylist() for name in ("id", "source", "licence", "language"))
             held = [split == "held_out" for split in table["split"].to_pylist()]
             ids = table["id"].to_pylist()
@@ -150,6 +155,14 @@ def _whole(file: Path) -> bool:
         return False
     text = (pa.string(), pa.large_string())
     return all(name in schema.names and schema.field(name).type in text for name in COLUMNS)
+
+
+def _clean(table: dict[str, pa.Array]) -> bool:
+    """Whether nothing is missing or empty, and every document is on one of the two sides."""
+    if any(column.null_count for column in table.values()):
+        return False
+    sides = set(table["split"].unique().to_pylist())
+    return sides <= {"train", "held_out"} and pc.index(table["text"], "").as_py() < 0  # pyright: ignore
 
 
 def _checked(path: Path) -> Iterator[Batch]:

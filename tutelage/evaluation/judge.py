@@ -102,6 +102,19 @@ def reference_of(question: Conversation | Comparison | Rating | Verdict) -> str:
     return reference
 
 
+def check(question: Conversation) -> None:
+    """Sees to it that the rule can judge answers to a question, before they are drawn.
+
+    Raises:
+        RecordError: there is no reference, or it holds no key and should.
+    """
+    reference = reference_of(question)
+    try:
+        key_of(question.task, reference)
+    except RecordError as error:
+        raise RecordError(f"conversation {question.id}: {error}") from None
+
+
 def prefer(a: RuleScore, b: RuleScore) -> int:
     """1 if the first is better, -1 if the second is, 0 if neither."""
     return (a.total > b.total) - (a.total < b.total)

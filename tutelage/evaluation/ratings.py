@@ -80,14 +80,14 @@ def mean_interval(shares: Iterable[tuple[str, float]], seed: int = 1, what: str 
         raise RecordError(f"{what}: nothing was judged: give at least one prompt")
     values = numpy.array([math.fsum(given) / len(given) for given in prompts.values()])
     mean = math.fsum(values) / len(values)
-    if values.min() == values.max() and mean in (0, 1):
-        edge = wilson(round(mean * len(values)), len(values))
+    if values.min() == values.max():  # redrawn, they would have no width; a share varies no more than a yes or no
+        edge = wilson(mean * len(values), len(values))
         return Interval(mean=mean, low=edge.low, high=edge.high, prompts=len(values))
     low, high = bootstrap(values, seed)
     return Interval(mean=mean, low=low, high=high, prompts=len(values))
 
 
-def wilson(successes: int, prompts: int) -> Interval:
+def wilson(successes: float, prompts: int) -> Interval:
     """A simple proportion: one yes or no for each prompt.
 
     Source: Wilson 1927, "Probable inference", without continuity correction.

@@ -64,7 +64,7 @@ def choose(conversations: Iterable[Conversation], per_task: int, seed: int) -> l
     """At most so many conversations of each task, drawn by the seed and the ids alone, in the order of task and id.
 
     Raises:
-        RecordError: one has no answer to compare with, or two have the same id.
+        RecordError: one has no answer to compare with, two have the same id, or the rule cannot judge one.
     """
     tasks: dict[str, list[Conversation]] = {}
     seen: set[str] = set()
@@ -73,6 +73,8 @@ def choose(conversations: Iterable[Conversation], per_task: int, seed: int) -> l
             raise RecordError(f"conversation {conversation.id}: no answer: evaluation compares with the last turn")
         if conversation.id in seen:
             raise RecordError(f"conversation {conversation.id}: stands twice: give each its own id")
+        if conversation.task == ALL:
+            raise RecordError(f"conversation {conversation.id}: task {ALL!r}: all tasks together are called so: rename")
         seen.add(conversation.id)
         tasks.setdefault(conversation.task, []).append(conversation)
     chosen: list[Conversation] = []
@@ -80,6 +82,8 @@ def choose(conversations: Iterable[Conversation], per_task: int, seed: int) -> l
         ordered = sorted(tasks[task], key=lambda c: c.id)
         drawn = random.Random(f"{seed} {task}").sample(ordered, min(per_task, len(ordered)))
         chosen += sorted(drawn, key=lambda c: c.id)
+    for conversation in chosen:
+        judge.check(conversation)
     return chosen
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +103,24 @@ class Engine:
             yield whole.text[given:]
         return whole
 
+    def fits(self, prompt: Sequence[Message], continuation: str) -> bool:
+        """Whether there is room for a prompt and an answer."""
+        return len(self.chat.prompt(prompt)) + len(self.chat.text(continuation)) - 1 < self.context
+
+    def require(self, prompts: Iterable[Sequence[Message]]) -> None:
+        """Sees to it that there is room for an answer to each prompt, before any is drawn.
+
+        Raises:
+            SettingsError: there is none to one of them.
+        """
+        for prompt in prompts:
+            tokens = len(self.chat.prompt(prompt))
+            if tokens >= self.context:
+                raise SettingsError(
+                    f"{self.name}: a prompt of {tokens} tokens does not fit the context of {self.context}: shorten or "
+                    f"leave out the one that ends {prompt[-1].content[-60:]!r}"
+                )
+
     def loglikelihood(self, prompt: Sequence[Message], continuation: str) -> float:
         """The log-probability of the continuation as the answer to the prompt, in nats; its end not included.
 
@@ -189,9 +207,9 @@ class Engine:
         longest = max(len(prompt) for prompt in prompts)
         self._require_room(longest)
         capacity = min(self.context, longest + sampling.max_new_tokens)
-        slots = _Slots(self._slots(len(rollouts), capacity), sampling, self._device)
-        cache = Cache(self.layers, slots.count, capacity, fewest)
         limits = [min(sampling.max_new_tokens, self.context - len(prompts[rollout.prompt])) for rollout in rollouts]
+        slots = _Slots(self._slots(len(rollouts), capacity), sampling.seed, max(limits), self._device)
+        cache = Cache(self.layers, slots.count, capacity, fewest)
         stops = self.chat.stops
         # Neighbours of about one length: what is read of the cache reaches as far as the longest of them.
         waiting = deque(sorted(range(len(rollouts)), key=lambda number: -len(prompts[rollouts[number].prompt])))
@@ -260,20 +278,20 @@ class Engine:
 class _Slots:
     """What is being generated, slot by slot; those in use stay together in front."""
 
-    def __init__(self, count: int, sampling: Sampling, device: torch.device) -> None:
+    def __init__(self, count: int, seed: int, longest: int, device: torch.device) -> None:
         self.count = count
-        self.sampling = sampling
+        self.seed = seed
         self.running: list[int] = []
         """The number of the rollout in each slot."""
         self.last = torch.zeros(max(count, FEWEST), dtype=torch.long, device=device)
         """Each slot's newest token."""
         self._drawn = torch.zeros(count, dtype=torch.long, device=device)
-        self._draws = torch.zeros(count, sampling.max_new_tokens, dtype=torch.float64, device=device)
+        self._draws = torch.zeros(count, longest, dtype=torch.float64, device=device)
 
     def admit(self, numbers: list[int]) -> None:
         """Gives the next slots to rollouts."""
         for place, number in enumerate(numbers, start=len(self.running)):
-            self._draws[place] = _uniform(self.sampling.seed, number, self.sampling.max_new_tokens)
+            self._draws[place] = _uniform(self.seed, number, self._draws.shape[1])
         self._drawn[len(self.running) : len(self.running) + len(numbers)] = 0
         self.running += numbers
 

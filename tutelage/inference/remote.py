@@ -58,7 +58,7 @@ class RemoteModel:
             raise SettingsError(f"base_url {base_url!r}: write http:// or https://, a host and its path, such as /v1")
         self.base_url = base_url.rstrip("/")
         self.name = name
-        self._api_key = api_key
+        self._api_key = api_key and api_key.strip()
         self._timeout = timeout
         self._together = together
         self._opener = urllib.request.build_opener(_Stay)

@@ -50,6 +50,9 @@ class Chat:
         self.tokenizer = tokenizer
         self.where = where
         self.backend = tokenizer.backend_tokenizer
+        # Some are saved as they were last called, and would pad or cut every text.
+        self.backend.no_padding()
+        self.backend.no_truncation()
         if not tokenizer.chat_template:
             raise ModelError(f"{where}: no chat template: add chat_template.jinja")
         closing = self._marks((Message(role="user", content="a"), Message(role="assistant", content="b")), False)[-1]

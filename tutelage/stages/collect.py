@@ -93,16 +93,19 @@ def execute(recipe: Recipe, run: Run) -> None:
     if recipe.judge == "people":
         _for_people(recipe, run, engine, formats.prompts(recipe.prompts))
         return
-    training, verdicts = _ask(recipe, run, engine, formats.conversations(recipe.prompts), recipe.count, "train")
-    held_out: list[Comparison] = []
     kept_out = recipe.prompts / "held_out.jsonl"
+    asked = spread(formats.conversations(recipe.prompts), recipe.count, recipe.seed)
+    aside: Sequence[Conversation] = []
     if kept_out.exists() and recipe.held_out_count:
-        # Held-out comparisons are judged without noise: they measure the reward model against the rule itself.
-        exact = replace(recipe, noise=0.0)
-        found = formats.conversations(kept_out)
-        held_out, _ = _ask(exact, run, engine, found, recipe.held_out_count, "held_out")
+        aside = spread(formats.conversations(kept_out), recipe.held_out_count, recipe.seed)
+    for record in (*asked, *aside):
+        judge.check(record)
+    engine.require(record.prompt for record in (*asked, *aside))
+    training, verdicts = _ask(recipe, run, engine, asked, "train")
     if not training:
         raise RecordError(f"{recipe.prompts}: the model gave every prompt one and the same answer: raise temperature")
+    # Held-out comparisons are judged without noise: they measure the reward model against the rule itself.
+    held_out = _ask(replace(recipe, noise=0.0), run, engine, aside, "held_out")[0] if aside else []
     _write(run, training, held_out, verdicts)
 
 
@@ -110,15 +113,14 @@ def _ask(
     recipe: Recipe,
     run: Run,
     engine: Engine,
-    found: Sequence[Conversation],
-    count: int,
+    asked: Sequence[Conversation],
     split: Split,
 ) -> tuple[list[Comparison], list[Verdict]]:
     """Answers drawn from the model and ranked by the rule."""
     comparisons: list[Comparison] = []
     verdicts: list[Verdict] = []
     rng = random.Random(f"{recipe.seed}:{split}")
-    for record, answers in _answers(recipe, run, engine, spread(found, count, recipe.seed), split):
+    for record, answers in _answers(recipe, run, engine, asked, split):
         given = {text: judge.score(record, text, stopped).total for text, stopped in answers.items()}
         ranks = judge.noisy_ranks(list(given.values()), recipe.noise, rng)
         common: dict[str, Any] = {
@@ -156,7 +158,9 @@ def _answers(
 def _for_people(recipe: Recipe, run: Run, engine: Engine, found: Sequence[Conversation]) -> None:
     """A project for the labelling site: its question and guideline, and the items to be judged."""
     items: list[dict[str, Any]] = []
-    for record, answers in _answers(recipe, run, engine, spread(found, recipe.count, recipe.seed), "to be judged"):
+    chosen = spread(found, recipe.count, recipe.seed)
+    engine.require(record.prompt for record in chosen)
+    for record, answers in _answers(recipe, run, engine, chosen, "to be judged"):
         texts = list(answers)[: recipe.responses]
         if len(texts) >= 2:
             items.append(
@@ -171,7 +175,9 @@ def _for_people(recipe: Recipe, run: Run, engine: Engine, found: Sequence[Conver
         asked = [([Message(**turn) for turn in item["prompt"]], item["responses"]) for item in items]
         members = [rewards.of_answers(folder, asked, ROW) for folder in run.progress(recipe.rewards, "reward models")]
         for item, *given in zip(items, *members, strict=True):
-            item["worth"] = selection.disagreement_of_many(given)
+            told = [scores for scores in given if scores is not None]
+            if len(told) == len(given):
+                item["worth"] = selection.disagreement_of_many(told)
     kind = "compare" if recipe.responses == 2 else "rank"
     write_json(
         run.folder / "project.json",

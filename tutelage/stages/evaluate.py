@@ -94,14 +94,17 @@ def execute(recipe: Recipe, run: Run) -> None:
     asked = tasks.choose(records.read(where, Conversation), recipe.prompts_per_task, recipe.seed)
     texts = _texts(recipe)
     comparisons = _comparisons(recipe)
+    # What may go wrong is looked at first, before any model answers.
+    for path in recipe.models:
+        Engine.load(path).require([conversation.prompt for conversation in asked])
+    right, pairs = reward_accuracy(recipe.reward, comparisons) if recipe.reward else (0, 0)
+    if recipe.reward and not pairs:
+        raise RecordError(f"{recipe.comparisons}: no pair to order: every comparison is a tie or too long")
     found = [_examine(path, path.name in over, asked, texts, recipe, run) for path in recipe.models]
 
     results = _results(found, over, asked, recipe)
     results["kl"] = _divergences(found, over, recipe)
     if recipe.reward:
-        right, pairs = reward_accuracy(recipe.reward, comparisons)
-        if not pairs:
-            raise RecordError(f"{recipe.comparisons}: no pair to order: every comparison is a tie or too long")
         share = wilson(right, pairs)
         results["reward"] = {"name": recipe.reward.name, "mean": share.mean, "low": share.low, "high": share.high,
                              "pairs": pairs}  # fmt: skip
@@ -142,7 +145,12 @@ def _examine(
     answers = _answers(model, asked, sampling, path.name, run)
     few = asked[:: -(-len(asked) // recipe.kl_prompts)] if compared and recipe.kl_prompts else []
     replies = model.replies([c.prompt for c in few], replace(sampling, temperature=1)) if few else []
-    drawn = [(c, r.text, model.loglikelihood(c.prompt, r.text)) for c, r in zip(few, replies, strict=True)]
+    # A text may take more tokens than it was drawn in; one that no longer fits is left out.
+    drawn = [
+        (c, r.text, model.loglikelihood(c.prompt, r.text))
+        for c, r in zip(few, replies, strict=True)
+        if model.fits(c.prompt, r.text)
+    ]
     del model
     gc.collect()
     marks = tasks.mark(answers, asked, recipe.seed)
@@ -181,7 +189,10 @@ def _divergences(found: list[Findings], over: dict[str, str], recipe: Recipe) ->
             continue
         model = Engine.load(paths[other])
         for one in compared:
-            gaps = [own - model.loglikelihood(c.prompt, text) for c, text, own in one.drawn]
+            fitting = [(c, text, own) for c, text, own in one.drawn if model.fits(c.prompt, text)]
+            gaps = [own - model.loglikelihood(c.prompt, text) for c, text, own in fitting]
+            if not gaps:
+                continue
             low, high = bootstrap(gaps, recipe.seed)
             rows[one.name] = {"model": one.name, "over": other, "mean": sum(gaps) / len(gaps), "low": low,
                               "high": high, "prompts": len(gaps)}  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from tutelage.errors import RecordError, SettingsError
+from tutelage.errors import SettingsError
 from tutelage.inference.engine import Rollout
 from tutelage.model import checkpoint, device, shared
 from tutelage.model.chat import Chat
@@ -73,23 +73,21 @@ def by_model(scorer: nn.Module, chat: Chat, limit: int) -> Score:
 @torch.no_grad()
 def of_answers(
     folder: Path, asked: Sequence[tuple[Sequence[Message], Sequence[str]]], limit: int
-) -> list[list[float]]:  # fmt: skip
-    """What the reward model in a folder gives the answers to each prompt; as `by_model`.
+) -> list[list[float] | None]:  # fmt: skip
+    """What the reward model in a folder gives the answers to each prompt; as `by_model`. None if they are longer than
+    it can read.
 
     Raises:
         ModelError: not a reward model.
-        RecordError: a prompt with its answers is longer than the model can read.
     """
     scorer, chat = checkpoint.load_scorer(folder)
     length = checkpoint.context(scorer)
-    examples: list[Example] = []
-    for prompt, texts in asked:
-        example = answers(prompt, texts, chat, length)
-        if example is None:
-            raise RecordError(f"{folder}: {prompt[-1].content[:40]!r} and its answers exceed its {length} tokens")
-        examples.append(example)
-    found = iter(_normal(scorer, examples, limit))
-    return [list(itertools.islice(found, len(texts))) for _, texts in asked]
+    examples = [answers(prompt, texts, chat, length) for prompt, texts in asked]
+    found = iter(_normal(scorer, [example for example in examples if example is not None], limit))
+    return [
+        None if example is None else list(itertools.islice(found, len(texts)))
+        for example, (_, texts) in zip(examples, asked, strict=True)
+    ]
 
 
 def _normal(scorer: nn.Module, examples: Sequence[Example], limit: int) -> list[float]:

@@ -67,7 +67,8 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensor], small: Mapping
         return
     beside = target.with_name(target.name + ".tmp")
     if rank() == 0:
-        shutil.rmtree(beside, ignore_errors=True)
+        for left in folder.glob("step-*.tmp"):  # of a process that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
         beside.mkdir(parents=True)
     distribution.wait()
     file = beside / _name(rank(), processes())

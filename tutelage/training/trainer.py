@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tutelage.errors import RunError, SelfCheckError
 from tutelage.model import distribution, forward
-from tutelage.run import Run, rank
+from tutelage.run import Run, rank, sync
 from tutelage.training import footprint, lanes, state
 from tutelage.training.batches import Batch, Example, flat, pack, rows
 from tutelage.training.lanes import Lanes, Losses, plain
@@ -253,6 +253,8 @@ class Trainer:
         metrics = self.run.folder / "metrics.jsonl"
         small: dict[str, Any] = {"memory": self.memory, "best": self.best if self.best < math.inf else None}
         small["metrics"] = metrics.stat().st_size if metrics.exists() else 0
+        if metrics.exists():
+            sync(metrics)  # or a power cut may leave less of it than the state says
         tensors = self._weights()
         tensors |= {f"optimizer/{name}": value for name, value in self.optimizers.state().items()}
         tensors["random"] = torch.get_rng_state()
@@ -316,7 +318,7 @@ class Trainer:
         self.best = math.inf if kept.small["best"] is None else kept.small["best"]
         if metrics.exists():
             with metrics.open("r+b") as lines:
-                lines.truncate(kept.small["metrics"])
+                lines.truncate(min(metrics.stat().st_size, kept.small["metrics"]))
         self.run.note(f"goes on from step {self.step} of {self.total}")
 
     def _refuse_another(self, kept: state.State) -> None:
